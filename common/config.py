@@ -1,0 +1,116 @@
+"""function.yaml, read once: the only place where a function's name, kind, labels and options stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import StartupError, describe
+from common.labels import Labels, parse_labels
+
+KINDS = ("detector", "interactor", "tracker", "reid")
+
+
+@dataclass(frozen=True)
+class FunctionConfig:
+    """What a function's own code needs of its function.yaml.
+
+    name: `metadata.name`, the id that CVAT knows the function by.
+    kind: one of KINDS.
+    environment: `spec.env` as name -> text; options of the function have their defaults here.
+    workers: `numWorkers` of the HTTP trigger: how many processes share the machine.
+    """
+
+    directory: Path
+    name: str
+    kind: str
+    labels: Labels = field(default_factory=Labels)
+    annotations: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+    workers: int = 1
+
+    @classmethod
+    def load(cls, directory: str | Path) -> FunctionConfig:
+        """Reads `function.yaml` in a function's directory. Raises StartupError that names what is wrong."""
+        path = Path(directory).resolve() / "function.yaml"
+        content = read_yaml(path)
+        metadata, spec = section(content, "metadata", path), section(content, "spec", path)
+        annotations = section(metadata, "annotations", path, "metadata.")
+        name = metadata.get("name")
+        if not isinstance(name, str) or not name:
+            raise StartupError(f"{path}: metadata.name: expected a text, got {describe(name)}")
+        kind = annotations.get("type")
+        if kind not in KINDS:
+            raise StartupError(
+                f"{path}: metadata.annotations.type: expected one of {', '.join(KINDS)}, got {describe(kind)}"
+            )
+        try:
+            labels = parse_labels(annotations.get("spec") or "[]")
+        except StartupError as error:
+            raise StartupError(f"{path}: metadata.annotations.{error}") from error
+        workers = http_trigger(spec).get("numWorkers")
+        workers = 1 if workers is None else workers
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise StartupError(
+                f"{path}: numWorkers of the http trigger: expected a whole number of 1 or more, got {describe(workers)}"
+            )
+        return cls(
+            directory=path.parent,
+            name=name,
+            kind=kind,
+            labels=labels,
+            annotations={str(key): _text(value) for key, value in annotations.items()},
+            environment=_environment(spec.get("env") or [], path),
+            description=str(spec.get("description") or ""),
+            workers=workers,
+        )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The object in a YAML file. Raises StartupError when there is no file or it holds something else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path}: can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StartupError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise StartupError(f"{path}: expected an object with metadata and spec, got {describe(content)}")
+    return content
+
+
+def section(content: dict[str, Any], key: str, path: Path, prefix: str = "") -> dict[str, Any]:
+    """The object under a key of another. Raises StartupError when it is missing or is something else."""
+    value = content.get(key)
+    if not isinstance(value, dict):
+        raise StartupError(f"{path}: {prefix}{key}: expected an object, got {describe(value)}")
+    return value
+
+
+def http_trigger(spec: dict[str, Any]) -> dict[str, Any]:
+    """The HTTP trigger of a function.yaml's spec, or an empty one."""
+    triggers = spec.get("triggers")
+    candidates = triggers.values() if isinstance(triggers, dict) else ()
+    return next((t for t in candidates if isinstance(t, dict) and t.get("kind") == "http"), {})
+
+
+def _environment(entries: Any, path: Path) -> dict[str, str]:
+    if not isinstance(entries, list):
+        raise StartupError(f"{path}: spec.env: expected a list of name and value, got {describe(entries)}")
+    environment = {}
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
+            raise StartupError(f"{path}: spec.env[{i}]: expected an object with a name, got {describe(entry)}")
+        environment[entry["name"]] = _text(entry.get("value"))
+    return environment
+
+
+def _text(value: Any) -> str:
+    # YAML's nothing is an empty text to Nuclio; its true and false stay as they are written.
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,114 @@
+"""Options of a function: the keyword-only arguments of its classes, set by environment variables or by name.
+
+A handler says what can be set by its own signature, `def __init__(self, config, *, max_side: int = 960)`; the
+environment variable is the name in capitals, `MAX_SIDE`. Types are str, int, float, bool, and each of them or None.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Any
+
+from common.errors import StartupError, describe
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def names(target: Callable[..., Any]) -> dict[str, tuple[type, bool]]:
+    """Option name -> (its type, whether None is allowed) of a class or function."""
+    hints = typing.get_type_hints(inspect.getattr_static(target, "__init__") if isinstance(target, type) else target)
+    found = {}
+    for parameter in inspect.signature(target).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            found[parameter.name] = _plain_type(hints.get(parameter.name, str))
+    return found
+
+
+def from_environment(target: Callable[..., Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The options of `target` that the environment sets. An empty variable counts as not set."""
+    chosen: dict[str, Any] = {}
+    for name, (kind, _) in names(target).items():
+        text = environment.get(name.upper(), "").strip()
+        if text:
+            chosen[name] = _read(name.upper(), text, kind)
+    return chosen
+
+
+def from_mapping(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options given by name as values or texts, checked against the signature of `target`."""
+    known = names(target)
+    chosen: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise _unknown(name, known)
+        kind, optional = known[name]
+        if value is None and optional:
+            chosen[name] = None
+        elif isinstance(value, str) and kind is not str:
+            chosen[name] = _read(name, value.strip(), kind)
+        elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+            chosen[name] = float(value)
+        elif type(value) is kind and value == value:  # not "nan"
+            chosen[name] = value
+        else:
+            raise StartupError(f"option {name}: expected {_WORDS[kind]}, got {describe(value)}")
+    return chosen
+
+
+def check_range(name: str, value: float, lowest: float = 0, highest: float = math.inf) -> None:
+    """Raises StartupError when the option of that name is not in its range, ends included."""
+    if not lowest <= value <= highest:
+        limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
+        raise StartupError(f"{name}: expected a number {limits}, got {describe(value)}")
+
+
+def divide(given: Mapping[str, Any], *targets: Callable[..., Any]) -> list[dict[str, Any]]:
+    """Options given by name, as in `from_mapping`, for each of `targets` those that it has; each must fit one of them."""
+    known = {name for target in targets for name in names(target)}
+    if unknown := [name for name in given if name not in known]:
+        raise _unknown(unknown[0], known)
+    return [
+        from_mapping(target, {name: value for name, value in given.items() if name in names(target)})
+        for target in targets
+    ]
+
+
+_WORDS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def _unknown(name: str, known: Iterable[str]) -> StartupError:
+    return StartupError(f"unknown option {name!r}; known options: {', '.join(sorted(known)) or 'none'}")
+
+
+def _plain_type(hint: Any) -> tuple[type, bool]:
+    optional = False
+    if typing.get_origin(hint) in (UnionType, typing.Union):
+        arguments = [a for a in typing.get_args(hint) if a is not NoneType]
+        optional = len(arguments) < len(typing.get_args(hint))
+        hint = arguments[0]
+    if hint not in _WORDS:
+        raise TypeError(f"an option can't be of type {hint}")
+    return hint, optional
+
+
+def _read(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+    else:
+        try:
+            value = kind(text)
+            if value == value:  # "nan" is a float to Python, but no value that anybody means
+                return value
+        except ValueError:
+            pass
+    raise StartupError(f"{name}: expected {_WORDS[kind]}, got {describe(text)}")

@@ -1,0 +1,1 @@
+"""Segment Anything of all generations through `transformers`: one implementation of clicks, one of tracking."""

@@ -1,0 +1,156 @@
+"""Bytes under keys in the Redis-compatible store that CVAT runs, for what workers of several containers share.
+
+The store is never needed for an answer to be right or to come in time: every call has a deadline of its own, however
+slowly the other side answers, and after a failure the store is left alone for a while. CVAT tells functions where it
+is in CVAT_FUNCTIONS_REDIS_HOST and CVAT_FUNCTIONS_REDIS_PORT.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from common.errors import StartupError
+
+DEFAULT_PORT = 6666  # of CVAT's own
+_CONNECT_TIMEOUT = 0.25  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds in which a store that failed is not asked again
+_LATER_DEADLINE = 5.0  # seconds for a write that nobody waits for
+_LATER_WAITING = 8  # such writes that may wait; one more is dropped
+T = TypeVar("T")
+
+
+class StoreDown(Exception):
+    """The store did not answer in time, or is being left alone after it did not."""
+
+
+class Store:
+    """A client of the store at an address; made without connecting, so that a store that is down stops no start."""
+
+    def __init__(self, host: str, port: int = DEFAULT_PORT, password: str | None = None):
+        self._address = {"host": host, "port": port, "password": password or None}
+        self._redis: Any = None
+        self._lock = threading.Lock()
+        self._pause, self._asleep_until = _FIRST_PAUSE, 0.0
+        self._later: queue.Queue[tuple[Mapping[str, bytes], float]] | None = None
+
+    @classmethod
+    def at(cls, host: str | None, port: int, password: str | None) -> Store | None:
+        """The store at an address; None when there is no address, or this image has no client."""
+        if not host or importlib.util.find_spec("redis") is None:
+            return None
+        if not 0 < port < 65536:
+            raise StartupError(f"CVAT_FUNCTIONS_REDIS_PORT: expected a port from 1 to 65535, got {port}")
+        return cls(host, port, password)
+
+    def get(self, keys: Sequence[str], *, expiry: float, deadline: float) -> list[bytes | None]:
+        """The values under keys, None for those that are not there; what is there lives `expiry` seconds from now on.
+
+        deadline: seconds after which the answer is not waited for any longer. Raises StoreDown.
+        """
+
+        def ask(redis: Any) -> list[bytes | None]:
+            with redis.pipeline(transaction=False) as pipeline:
+                pipeline.mget(keys)
+                for key in keys:
+                    pipeline.expire(key, int(expiry))
+                return list(pipeline.execute()[0])
+
+        return self._within(deadline, ask) if keys else []
+
+    def put(self, values: Mapping[str, bytes], *, expiry: float, deadline: float) -> None:
+        """Keeps values under keys for `expiry` seconds. Raises StoreDown when that is not certain."""
+
+        def ask(redis: Any) -> None:
+            with redis.pipeline(transaction=False) as pipeline:
+                for key, value in values.items():
+                    pipeline.set(key, value, ex=int(expiry))
+                pipeline.execute()
+
+        if values:
+            self._within(deadline, ask)
+
+    def put_later(self, values: Mapping[str, bytes], *, expiry: float) -> None:
+        """Keeps values as `put` does, in the background and only if that goes well; returns at once."""
+        with self._lock:
+            if self._later is None:
+                self._later = queue.Queue(_LATER_WAITING)
+                threading.Thread(target=self._write_waiting, name="store", daemon=True).start()
+        with suppress(queue.Full):
+            self._later.put_nowait((values, expiry))
+
+    def drain(self, timeout: float) -> bool:
+        """Waits until nothing of `put_later` is waiting or being written; returns whether that came about in time."""
+        end = time.monotonic() + timeout
+        while self._later is not None and self._later.unfinished_tasks:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _write_waiting(self) -> None:
+        assert self._later is not None  # made before this thread
+        while True:
+            values, expiry = self._later.get()
+            try:
+                self.put(values, expiry=expiry, deadline=_LATER_DEADLINE)
+            except StoreDown:
+                pass
+            finally:
+                self._later.task_done()
+
+    def _within(self, deadline: float, ask: Callable[[Any], T]) -> T:
+        """What `ask` returns, asked in a thread of its own.
+
+        A timeout of the client's counts for each packet, and a name that does not resolve has none at all; so only a
+        thread that can be left behind keeps a deadline for the whole.
+        """
+        if time.monotonic() < self._asleep_until:
+            raise StoreDown(f"the store at {self._where} did not answer a moment ago and is left alone for now")
+        answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put((ask(self._client()), None))
+            except BaseException as error:  # handed to the caller, who waits
+                answers.put((None, error))
+
+        threading.Thread(target=run, name="store-call", daemon=True).start()
+        try:
+            value, error = answers.get(timeout=deadline)
+        except queue.Empty:
+            value, error = None, TimeoutError(f"no answer in {deadline:g} s")
+        if error is not None:
+            self._sleep()
+            raise StoreDown(f"the store at {self._where} can't be used: {error}") from error
+        self._pause = _FIRST_PAUSE
+        return value  # type: ignore[return-value]
+
+    def _sleep(self) -> None:
+        self._asleep_until = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _client(self) -> Any:
+        with self._lock:
+            if self._redis is None:
+                import redis
+                from redis.backoff import NoBackoff
+                from redis.retry import Retry
+
+                self._redis = redis.Redis(
+                    **self._address,
+                    socket_connect_timeout=_CONNECT_TIMEOUT,
+                    socket_timeout=_LATER_DEADLINE,
+                    retry=Retry(NoBackoff(), 0),
+                    protocol=2,  # the one that all stores speak, CVAT's Kvrocks too
+                )
+            return self._redis
+
+    @property
+    def _where(self) -> str:
+        return f"{self._address['host']}:{self._address['port']}"

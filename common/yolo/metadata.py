@@ -1,0 +1,96 @@
+"""What an exporter wrote into a model file about the model: texts that hold Python literals."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import StartupError, describe
+
+TASKS = ("detect", "segment", "pose", "obb", "classify")
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """names: of the classes, by index. task: one of TASKS or another of Ultralytics'. head: the last module's class.
+
+    end2end: whether the network itself gives final detections. nms: whether the exporter put a suppression behind it.
+    size_hw: of the input. channels: of the input. joints: how many, and values for each (2: x, y; 3: and visibility).
+    joint_names: of the first class. None, or empty, where the file doesn't say.
+    """
+
+    names: tuple[str, ...] | None = None
+    task: str | None = None
+    head: str | None = None
+    end2end: bool | None = None
+    nms: bool = False
+    size_hw: tuple[int, int] | None = None
+    channels: int = 3
+    joints: tuple[int, int] | None = None
+    joint_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str]) -> Metadata:
+        """Raises StartupError for names that can't be understood; anything else odd counts as not there."""
+        arguments = _literal(texts.get("args"))
+        size, joints = _literal(texts.get("imgsz")), _literal(texts.get("kpt_shape"))
+        end2end, channels = _literal(texts.get("end2end")), _literal(texts.get("channels"))
+        if isinstance(size, int):
+            size = [size, size]
+        return cls(
+            names=_names(texts.get("names")),
+            task=texts.get("task") or None,
+            head=texts.get("head") or None,
+            end2end=end2end if isinstance(end2end, bool) else None,
+            nms=isinstance(arguments, dict) and bool(arguments.get("nms")),
+            size_hw=(size[0], size[1]) if _is_pair(size) else None,
+            channels=channels if isinstance(channels, int) else 3,
+            joints=(joints[0], joints[1]) if _is_pair(joints) else None,
+            joint_names=_joint_names(_literal(texts.get("kpt_names"))),
+        )
+
+
+def class_names(names: tuple[str, ...]) -> list[str]:
+    """The names of classes as label names: one line, at most 64 characters, none empty, each once."""
+    cleaned: list[str] = []
+    for index, name in enumerate(names):
+        text = " ".join(str(name).split())[:64].strip() or f"class {index}"
+        unique, number = text, 2
+        while unique in cleaned:
+            suffix = f" {number}"
+            unique, number = text[: 64 - len(suffix)] + suffix, number + 1
+        cleaned.append(unique)
+    return cleaned
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if not text:
+        return None
+    value = _literal(text)
+    if isinstance(value, dict):
+        by_index = {int(key): name for key, name in value.items() if str(key).isdecimal()}
+        value = [by_index[i] for i in sorted(by_index)] if set(by_index) == set(range(len(value))) else None
+    if not isinstance(value, (list, tuple)) or not value:
+        raise StartupError(f"the model's metadata: names: expected a list of class names, got {describe(text)}")
+    return tuple(str(name) for name in value)
+
+
+def _joint_names(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, dict) and value:
+        value = next(iter(value.values()))
+    if isinstance(value, (list, tuple)) and value and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    return None
+
+
+def _literal(text: str | None) -> Any:
+    try:
+        return ast.literal_eval(text.strip()) if text else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)

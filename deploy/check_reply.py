@@ -1,0 +1,54 @@
+"""Checks what a deployed function answered, by the rules of tools/check; deploy/verify.sh runs it in a container.
+
+    python deploy/check_reply.py ROUTE...
+
+In the working directory: function.yaml, request.json, and for each route ROUTE.reply (the body) and ROUTE.status
+("200 0.41 application/json"). Prints what was found ("3 shapes"), or a line for each thing that is wrong and fails.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.config import FunctionConfig
+from tools.check.reply_rules import check_reply
+from tools.wrapper import Reply
+
+
+def main(routes: list[str]) -> int:
+    config = FunctionConfig.load(".")
+    request = json.loads(Path("request.json").read_text())
+    wrong: list[str] = []
+    for route in routes:
+        status, _, content_type = Path(f"{route}.status").read_text().split(None, 2)
+        reply = Reply(int(status), Path(f"{route}.reply").read_bytes(), content_type.strip(), {})
+        for finding in check_reply(reply, config, request):
+            line = f"{finding.field or 'reply'}: expected {finding.expected}, got {finding.got}; {finding.why}"
+            if finding.severity == "error" and line not in wrong:
+                wrong.append(line)
+    print("\n".join(wrong) or summary(config.kind, json.loads(Path(f"{routes[0]}.reply").read_bytes())))
+    return 1 if wrong else 0
+
+
+def summary(kind: str, content: Any) -> str:
+    """What a valid reply holds, in two or three words."""
+    if kind == "detector":
+        return _count(len(content), "shape")
+    if kind == "tracker":
+        return _count(sum(shape is not None for shape in content["shapes"]), "shape")
+    if kind == "reid":
+        return _count(sum(index >= 0 for index in content), "match", "matches")
+    if "mask" not in content:
+        return "an embedding"
+    return _count(sum(bool(value) for row in content["mask"] for value in row), "pixel") + " of mask"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

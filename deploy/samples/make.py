@@ -1,0 +1,40 @@
+"""Writes the requests that a deployment tries functions with: `python deploy/samples/make.py` from the repository's root.
+
+They are the plainest good requests of tools/check, one for each kind, and for a tracker one for each shape it may take.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.config import FunctionConfig
+from tools.check import samples
+
+FOLDER = Path(__file__).resolve().parent
+_TRACKED = ("rectangle", "polygon", "mask", "points")
+
+
+def requests() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of a file -> the request in it."""
+    for kind in ("detector", "interactor", "reid"):
+        yield f"{kind}.json", samples.good_requests(_config(kind))[0].body
+    for name in _TRACKED:
+        yield f"tracker-{name}.json", _first_call(_config("tracker", supported_shape_types=name), name)
+    yield "tracker-legacy.json", _first_call(_config("tracker"), "rectangle")
+
+
+def _first_call(config: FunctionConfig, name: str) -> dict[str, Any]:
+    return {"image": samples.frame(0), "shapes": [samples.tracked_shapes(config)[name]], "states": []}
+
+
+def _config(kind: str, **annotations: str) -> FunctionConfig:
+    return FunctionConfig(directory=FOLDER, name="sample", kind=kind, annotations={"type": kind, **annotations})
+
+
+if __name__ == "__main__":
+    for file_name, request in requests():
+        (FOLDER / file_name).write_text(json.dumps(request) + "\n")
+        print(f"{file_name}: {(FOLDER / file_name).stat().st_size} bytes")

@@ -1,0 +1,3 @@
+from common.yolo.handler import YoloHandler as ModelHandler
+
+__all__ = ["ModelHandler"]

@@ -1,0 +1,10 @@
+"""EdgeTAM on frames, one after the other."""
+
+from __future__ import annotations
+
+from common.sam.model import EDGETAM_VIDEO
+from common.sam.tracker import SamTracker
+
+
+class ModelHandler(SamTracker):
+    family = EDGETAM_VIDEO

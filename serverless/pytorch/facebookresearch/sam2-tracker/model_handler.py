@@ -1,0 +1,10 @@
+"""SAM 2.1 on frames, one after the other."""
+
+from __future__ import annotations
+
+from common.sam.model import SAM2_VIDEO
+from common.sam.tracker import SamTracker
+
+
+class ModelHandler(SamTracker):
+    family = SAM2_VIDEO

@@ -1,0 +1,10 @@
+"""SAM 3 on clicks and boxes."""
+
+from __future__ import annotations
+
+from common.sam.interactor import SamInteractor
+from common.sam.model import SAM3
+
+
+class ModelHandler(SamInteractor):
+    family = SAM3

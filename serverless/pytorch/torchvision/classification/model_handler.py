@@ -1,0 +1,3 @@
+from common.torchvision import Classification as ModelHandler
+
+__all__ = ["ModelHandler"]

@@ -1,0 +1,3 @@
+from common.torchvision import Detection as ModelHandler
+
+__all__ = ["ModelHandler"]

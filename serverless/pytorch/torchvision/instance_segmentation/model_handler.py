@@ -1,0 +1,3 @@
+from common.torchvision import InstanceSegmentation as ModelHandler
+
+__all__ = ["ModelHandler"]

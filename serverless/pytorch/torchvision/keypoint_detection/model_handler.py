@@ -1,0 +1,3 @@
+from common.torchvision import KeypointDetection as ModelHandler
+
+__all__ = ["ModelHandler"]

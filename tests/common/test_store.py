@@ -1,0 +1,115 @@
+"""The store's client against a real Redis, one that is gone, and one that never answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from common import store as store_module
+from common.errors import StartupError
+from common.store import Store, StoreDown
+from tests.redis_server import RedisServer, free_port, redis_server, silent_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def test_values_come_back_and_absent_ones_are_none(server: RedisServer) -> None:
+    store = Store("127.0.0.1", server.port)
+    large = bytes(range(256)) * 40_000
+    store.put({"a": b"1", "large": large}, expiry=60, deadline=5)
+    assert store.get(["large", "nothing", "a"], expiry=60, deadline=5) == [large, None, b"1"]
+    assert store.get([], expiry=60, deadline=5) == []
+
+
+def test_reading_lengthens_a_life_and_nothing_lives_for_ever(server: RedisServer) -> None:
+    store = Store("127.0.0.1", server.port)
+    store.put({"short": b"x"}, expiry=30, deadline=5)
+    assert 0 < server.client.ttl("short") <= 30
+    store.get(["short"], expiry=600, deadline=5)
+    assert 590 < server.client.ttl("short") <= 600
+    store.put({"gone": b"x"}, expiry=1, deadline=5)
+    time.sleep(1.1)
+    assert store.get(["gone"], expiry=60, deadline=5) == [None]
+
+
+def test_later_is_written_in_the_background(server: RedisServer) -> None:
+    store = Store("127.0.0.1", server.port)
+    store.put_later({"later": b"x" * 1_000_000}, expiry=60)
+    assert store.drain(5)
+    assert server.client.strlen("later") == 1_000_000
+
+
+def test_a_password_is_used(server: RedisServer) -> None:
+    server.client.config_set("requirepass", "secret")
+    try:
+        server.client.auth("secret")
+        Store("127.0.0.1", server.port, "secret").put({"k": b"v"}, expiry=9, deadline=5)
+        with pytest.raises(StoreDown, match=r"NOAUTH|Authentication"):
+            Store("127.0.0.1", server.port).put({"k": b"v"}, expiry=9, deadline=5)
+    finally:
+        server.client.config_set("requirepass", "")
+
+
+def test_a_store_that_is_down_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.3)
+    with redis_server() as server:
+        store = Store("127.0.0.1", server.port)
+        store.put({"k": b"v"}, expiry=9, deadline=5)
+        server.stop()
+        with pytest.raises(StoreDown, match="can't be used"):
+            store.get(["k"], expiry=9, deadline=5)
+        with pytest.raises(StoreDown, match="left alone"):
+            store.get(["k"], expiry=9, deadline=5)
+        time.sleep(0.35)
+        with pytest.raises(StoreDown, match="can't be used"):  # asked again, in vain
+            store.get(["k"], expiry=9, deadline=5)
+
+
+def test_after_the_pause_a_store_that_is_back_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.2)
+    port = free_port()
+    store = Store("127.0.0.1", port)
+    with redis_server(port) as server:
+        store.put({"k": b"v"}, expiry=9, deadline=5)
+        server.stop()
+        with pytest.raises(StoreDown):
+            store.get(["k"], expiry=9, deadline=5)
+    with redis_server(port):
+        time.sleep(0.25)
+        store.put({"k": b"w"}, expiry=9, deadline=5)
+        assert store.get(["k"], expiry=9, deadline=5) == [b"w"]
+
+
+def test_a_store_that_never_answers_costs_the_deadline_once() -> None:
+    with silent_server() as port:
+        store = Store("127.0.0.1", port)
+        begin = time.monotonic()
+        with pytest.raises(StoreDown, match=r"no answer in 0\.2 s"):
+            store.get(["k"], expiry=9, deadline=0.2)
+        assert time.monotonic() - begin < 0.6
+        begin = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(StoreDown, match="left alone"):
+                store.get(["k"], expiry=9, deadline=0.2)
+            store.put_later({"k": b"v"}, expiry=9)
+        assert time.monotonic() - begin < 0.2
+        assert store.drain(2)
+
+
+def test_a_name_that_does_not_resolve_is_a_store_that_is_down() -> None:
+    with pytest.raises(StoreDown):
+        Store("no-such-host.invalid").put({"k": b"v"}, expiry=9, deadline=0.5)
+
+
+def test_no_address_no_store() -> None:
+    assert Store.at(None, 6666, None) is None
+    assert Store.at("", 6666, None) is None
+    assert Store.at("localhost", 6666, None) is not None
+    with pytest.raises(StartupError, match="CVAT_FUNCTIONS_REDIS_PORT: expected a port"):
+        Store.at("localhost", 70000, None)

@@ -1,0 +1,74 @@
+"""What the deployment's files must be like."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common import request
+from tests.deploy.host import REPOSITORY
+
+DOCKERFILES = sorted((REPOSITORY / "serverless").glob("*/base/Dockerfile"))
+ENTRIES = [REPOSITORY / "deploy/run.sh", REPOSITORY / "deploy_cpu.sh", REPOSITORY / "deploy_gpu.sh"]
+SCRIPTS = sorted(
+    [*ENTRIES, *(REPOSITORY / "deploy").glob("*/*.sh"), *(REPOSITORY / "tests/deploy/stand_ins").iterdir()]
+)
+READERS = {"detector": "DetectorRequest", "interactor": "InteractorRequest", "reid": "ReidRequest"}
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    done = subprocess.run(
+        ["shellcheck", "--check-sourced", str(script)], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_all_libraries_are_read_with_the_script_that_sources_them() -> None:
+    text = (REPOSITORY / "deploy/run.sh").read_text()
+    for library in (REPOSITORY / "deploy").glob("*.sh"):
+        assert library.name in ("run.sh", "try_images.sh") or f'. "$ROOT/deploy/{library.name}"' in text, library
+
+
+def test_the_dockerfile_is_the_same_for_all_frameworks() -> None:
+    assert len(DOCKERFILES) == 3
+    first = DOCKERFILES[0].read_text()
+    for path in DOCKERFILES[1:]:
+        assert path.read_text() == first
+
+
+def test_base_images_have_no_compiler_and_no_cache() -> None:
+    text = DOCKERFILES[0].read_text()
+    assert "apt-get" not in text
+    assert "PIP_NO_CACHE_DIR=1" in text
+    for line in text.splitlines():
+        if "pip install" in line:
+            assert "--no-deps -r" in line
+
+
+def test_the_dashboard_beside_cvat_publishes_no_port() -> None:
+    content = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+    service = content["services"]["nuclio"]
+    assert "ports" not in service
+    assert "network_mode" not in service
+    assert service["networks"] == ["cvat"]
+    assert content["networks"]["cvat"] == {"name": "${CVAT_NETWORK:-cvat_cvat}", "external": True}
+    assert service["container_name"] == "nuclio"  # where CVAT looks for it
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "deploy/samples").glob("*.json")), ids=lambda p: p.stem)
+def test_samples_are_requests_as_cvat_sends_them(path: Path) -> None:
+    body = json.loads(path.read_text())
+    kind = path.stem.split("-")[0]
+    if kind != "tracker":
+        getattr(request, READERS[kind]).parse(body)
+        return
+    parsed = request.TrackerRequest.parse(body)
+    assert len(parsed.items) == 1
+    assert path.stat().st_size < 100_000

@@ -1,0 +1,48 @@
+"""Every function of the collection against every rule, as far as its weights are here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.config import FunctionConfig
+from tools.check import inspect_function
+from tools.collection import COLLECTION, function_directories, lacks, resolve
+
+DIRECTORIES = function_directories()
+NAMES = [str(directory.relative_to(COLLECTION)) for directory in DIRECTORIES]
+# What a bare clone serves; their tests, and the demo, would show nothing if they were left out here.
+COMPLETE = {"onnx/rapidocr/text", "onnx/yolo/shapes", "opencv/appearance", "opencv/grabcut", "opencv/opticalflow"}
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_a_function_passes_the_check(directory: Path) -> None:
+    lacking = lacks(directory, FunctionConfig.load(directory).environment)
+    report = inspect_function(directory, run=not lacking)
+    assert not report.findings, "\n".join(map(str, report.findings))
+    if not lacking:
+        assert report.trial is not None
+        assert report.trial.finished
+        assert report.trial.requests > 10
+
+
+def test_a_bare_clone_serves_one_of_each_kind() -> None:
+    complete = {
+        name
+        for name, directory in zip(NAMES, DIRECTORIES, strict=True)
+        if not lacks(directory, FunctionConfig.load(directory).environment)
+    }
+    assert complete >= COMPLETE
+    kinds = {FunctionConfig.load(COLLECTION / name).kind for name in COMPLETE}
+    assert kinds == {"detector", "interactor", "tracker", "reid"}
+
+
+@pytest.mark.parametrize("name", ["opencv/grabcut", "serverless/opencv/grabcut", "opencv-grabcut"])
+def test_a_function_is_found_by_path_and_by_name(name: str) -> None:
+    assert resolve(name) == COLLECTION / "opencv/grabcut"
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no such function"):
+        resolve("opencv/nothing")

@@ -1,0 +1,376 @@
+"""The doctor against a made-up installation: a dashboard and functions that answer, a `docker` that describes them."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.collection import ROOT
+
+SPEC = '[{"id": 0, "name": "thing", "type": "rectangle", "attributes": []}]'
+GOOD = [{"label": "thing", "type": "rectangle", "points": [10.0, 10.0, 50.0, 60.0], "confidence": "0.9"}]
+
+
+@dataclass
+class Installation:
+    """What the made-up servers and `docker` say; a test spoils one thing and asks the doctor."""
+
+    folder: Path
+    port: int = 0
+    functions: dict[str, Any] = field(default_factory=dict)
+    other_projects: dict[str, Any] = field(default_factory=dict)
+    replies: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    by_dashboard: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    containers: list[dict[str, Any]] = field(default_factory=list)
+    docker_error: str = ""
+    cvat: tuple[int, Any] = (200, [])
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, name: str = "finder", **status: Any) -> dict[str, Any]:
+        """A healthy detector; returns what Nuclio says about it."""
+        self.functions[name] = {
+            "metadata": {"name": name, "annotations": {"name": "Finder", "type": "detector", "spec": SPEC}},
+            "spec": {
+                "description": "Finds things",
+                "triggers": {"web": {"kind": "http", "attributes": {"port": self.port}}},
+            },
+            "status": {"state": "ready", "httpPort": self.port, **status},
+        }
+        self.containers.append(container(f"nuclio-nuclio-{name}", f"cvat.{name}:latest", 8080, self.port))
+        self.replies[name] = self.by_dashboard[name] = (200, GOOD)
+        return self.functions[name]
+
+    def container(self, name: str = "finder") -> dict[str, Any]:
+        return next(c for c in self.containers if c["Name"] == f"/nuclio-nuclio-{name}")
+
+    def ask(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Runs the doctor: its exit status and report."""
+        done = self._run("--json", *arguments)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    def ask_as_a_person(self, *arguments: str) -> str:
+        return self._run(*arguments).stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "error").write_text(self.docker_error)
+        (self.folder / "containers.json").write_text(json.dumps(self.containers))
+        names = "".join(f"{c['Name'].lstrip('/')}\t{c['Config']['Image']}\n" for c in self.containers)
+        (self.folder / "names").write_text(names)
+        environment = {k: v for k, v in os.environ.items() if k not in ("DOCKER_HOST", "CVAT_URL", "CVAT_TOKEN")}
+        return subprocess.run(
+            [sys.executable, "-m", "tools.doctor", *arguments],
+            cwd=ROOT,
+            env={**environment, "PATH": f"{self.folder}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+def container(name: str, image: str, port: int, host_port: int, address: str = "127.0.0.1") -> dict[str, Any]:
+    """What `docker inspect` says about a healthy container."""
+    return {
+        "Name": f"/{name}",
+        "Config": {"Image": image},
+        "State": {"Status": "running", "OOMKilled": False},
+        "HostConfig": {
+            "PortBindings": {f"{port}/tcp": [{"HostIp": "", "HostPort": str(host_port)}]},
+            "RestartPolicy": {"Name": "always"},
+        },
+        "NetworkSettings": {
+            "Ports": {f"{port}/tcp": [{"HostIp": address, "HostPort": str(host_port)}]},
+            "Networks": {"cvat_cvat": {"IPAddress": "172.30.0.9"}},
+        },
+        "RestartCount": 0,
+    }
+
+
+DOCKER = """#!/bin/sh
+here=$(dirname "$0")
+if [ -s "$here/error" ]; then cat "$here/error" >&2; exit 1; fi
+case $1 in ps) cat "$here/names" ;; inspect) cat "$here/containers.json" ;; esac
+"""
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """A dashboard, a CVAT and a function's port, all on one port, with one function that is well."""
+    made = Installation(tmp_path)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/api/versions":
+                self._answer(200, {"dashboard": {"label": "1.15.9"}})
+            elif self.path == "/api/functions":
+                in_project = self.headers.get("x-nuclio-project-name") == "cvat"
+                self._answer(200, made.functions if in_project else made.other_projects)
+            elif self.path == "/api/lambda/functions":
+                made.asked.append(dict(self.headers))
+                self._answer(*made.cvat)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert "image" in body
+            if self.path == "/api/function_invocations":
+                made.asked.append(dict(self.headers))
+                self._answer(*made.by_dashboard[self.headers["x-nuclio-function-name"]])
+            else:
+                self._answer(*next(iter(made.replies.values())))
+
+        def _answer(self, status: int, content: Any) -> None:
+            raw = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    made.port = server.server_port
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    made.containers.append(container("nuclio", "quay.io/nuclio/dashboard:1.15.9-amd64", 8070, made.port))
+    made.add()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def only(report: dict[str, Any]) -> dict[str, str]:
+    """The one thing that is wrong; every ailment has a remedy."""
+    assert len(report["ailments"]) == 1, report["ailments"]
+    assert report["ailments"][0]["remedy"]
+    return report["ailments"][0]
+
+
+def test_a_healthy_installation(installation: Installation) -> None:
+    status, report = installation.ask()
+    assert status == 0
+    assert report["ailments"] == []
+    row = report["rows"][0]
+    assert (row["name"], row["kind"], row["state"], row["port"]) == ("finder", "detector", "ready", installation.port)
+    assert row["direct"]["problem"] == row["dashboard"]["problem"] == ""
+    sent = installation.asked[0]
+    assert sent["x-nuclio-function-name"] == "finder"
+    assert sent["x-nuclio-path"] == "/"
+    assert sent["x-nuclio-invoke-via"] == "domain-name"
+    shown = installation.ask_as_a_person()
+    assert "All is well." in shown
+    assert f"dashboard 1.15.9 at http://127.0.0.1:{installation.port}" in shown
+
+
+def test_no_dashboard_at_all(installation: Installation) -> None:
+    installation.containers.clear()
+    status, report = installation.ask("--dashboard", "http://127.0.0.1:9")
+    assert status == 1
+    assert "no dashboard answers at http://127.0.0.1:9" in only(report)["what"]
+    assert "compose.yaml" in only(report)["remedy"]
+
+
+def test_a_dashboard_that_is_stopped(installation: Installation) -> None:
+    installation.containers[0]["State"]["Status"] = "exited"
+    status, report = installation.ask("--dashboard", "http://127.0.0.1:9")
+    assert status == 1
+    assert only(report)["what"] == "its dashboard is there, but exited"
+    assert only(report)["remedy"].startswith("docker start nuclio")
+
+
+def test_a_dashboard_that_is_open_to_the_network(installation: Installation) -> None:
+    installation.containers[0]["NetworkSettings"]["Ports"]["8070/tcp"][0]["HostIp"] = "0.0.0.0"
+    status, report = installation.ask()
+    assert status == 0
+    assert "can start containers as root" in only(report)["what"]
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [("Cannot connect to the Docker daemon", "Docker does not answer: Cannot connect"), ("", "")],
+)
+def test_without_docker_the_rest_is_still_looked_at(installation: Installation, error: str, what: str) -> None:
+    installation.docker_error = error
+    address = f"http://127.0.0.1:{installation.port}"
+    status, report = installation.ask("--dashboard", address, *(() if error else ("--no-docker",)))
+    assert status == 0
+    assert [a["what"].startswith(what) for a in report["ailments"]] == ([True] if error else [])
+    assert report["rows"][0]["dashboard"]["problem"] == ""
+
+
+def test_functions_in_another_project(installation: Installation) -> None:
+    installation.other_projects = dict(installation.functions)
+    installation.functions.clear()
+    status, report = installation.ask()
+    assert status == 1
+    assert "project cvat has no functions, though Nuclio has 1 in others: finder" in only(report)["what"]
+
+
+def test_no_functions(installation: Installation) -> None:
+    installation.functions.clear()
+    assert "there are no functions" in only(installation.ask()[1])["what"]
+
+
+@pytest.mark.parametrize("state", ["building", "error", "unhealthy"])
+def test_states(installation: Installation, state: str) -> None:
+    installation.functions["finder"]["status"] |= {"state": state, "message": "Function wasn't ready in time\nmore"}
+    status, report = installation.ask()
+    assert status == 1
+    if state == "building":
+        assert "nuctl delete function finder --force" in only(report)["remedy"]
+    else:
+        assert only(report)["what"] == f"its state is {state}: Function wasn't ready in time"
+        assert "docker logs nuclio-nuclio-finder" in only(report)["remedy"]
+    assert report["rows"][0]["direct"] is None
+
+
+def test_a_description_that_is_missing_breaks_the_whole_list(installation: Installation) -> None:
+    del installation.functions["finder"]["spec"]["description"]
+    status, report = installation.ask()
+    assert status == 1
+    assert "CVAT fails on the whole list" in only(report)["what"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field"),
+    [("spec", "[{", "metadata.annotations.spec"), ("type", "segmenter", "metadata.annotations.type")],
+)
+def test_what_cvat_would_not_list(installation: Installation, key: str, value: str, field: str) -> None:
+    installation.functions["finder"]["metadata"]["annotations"][key] = value
+    status, report = installation.ask()
+    assert report["ailments"][0]["what"].startswith(field)
+    assert status == (1 if report["ailments"][0]["severity"] == "error" else 0)
+
+
+def test_a_random_port(installation: Installation) -> None:
+    installation.container()["HostConfig"]["PortBindings"]["8080/tcp"] = [{"HostIp": "", "HostPort": "0"}]
+    status, report = installation.ask()
+    assert status == 0
+    assert "drawn at random" in only(report)["what"]
+
+
+def test_a_port_that_is_not_the_recorded_one(installation: Installation) -> None:
+    installation.functions["finder"]["status"]["httpPort"] = 9
+    status, report = installation.ask()
+    assert status == 1
+    assert f"Nuclio has port 9, the container is at {installation.port}" in report["ailments"][0]["what"]
+    assert "on its port 9: no answer" in report["ailments"][1]["what"]
+
+
+def test_a_container_that_is_gone_or_stopped(installation: Installation) -> None:
+    installation.container()["State"]["Status"] = "exited"
+    assert "its container is exited" in installation.ask()[1]["ailments"][0]["what"]
+    installation.containers.pop()
+    assert "its container is gone" in installation.ask()[1]["ailments"][0]["what"]
+
+
+def test_another_network_than_the_dashboards(installation: Installation) -> None:
+    installation.container()["NetworkSettings"]["Networks"] = {"bridge": {"IPAddress": "172.17.0.4"}}
+    status, report = installation.ask()
+    assert status == 1
+    assert "in another Docker network" in only(report)["what"]
+    assert "docker network connect cvat_cvat nuclio-nuclio-finder" in only(report)["remedy"]
+
+
+def test_an_address_of_before_docker_restarted(installation: Installation) -> None:
+    installation.functions["finder"]["status"]["internalInvocationUrls"] = ["172.30.0.9:8080"]
+    assert installation.ask()[0] == 0
+    installation.container()["NetworkSettings"]["Networks"]["cvat_cvat"]["IPAddress"] = "172.30.0.4"
+    status, report = installation.ask()
+    assert status == 1
+    assert (
+        "calls it at 172.30.0.9, where it was before Docker restarted; it is at 172.30.0.4 now" in only(report)["what"]
+    )
+    assert "--no-build" in only(report)["remedy"]
+    assert report["rows"][0]["dashboard"] is None
+
+
+def test_no_restart_policy_and_restarts(installation: Installation) -> None:
+    installation.container()["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    installation.container()["RestartCount"] = 3
+    installation.container()["State"]["OOMKilled"] = True
+    status, report = installation.ask()
+    assert status == 0
+    found = " ".join(ailment["what"] for ailment in report["ailments"])
+    assert "does not come back after a reboot" in found
+    assert "restarted 3 times" in found
+    assert any("for want of memory" in ailment["remedy"] for ailment in report["ailments"])
+
+
+def test_a_function_that_answers_an_error(installation: Installation) -> None:
+    installation.replies["finder"] = (500, {"error": "finder failed: no model"})
+    status, report = installation.ask()
+    assert status == 1
+    expected = f'on its port {installation.port}: it answers 500: {{"error": "finder failed: no model"}}'
+    assert only(report)["what"] == expected
+
+
+def test_a_reply_that_cvat_does_not_take(installation: Installation) -> None:
+    installation.by_dashboard["finder"] = (200, [{**GOOD[0], "label": "other"}])
+    status, report = installation.ask()
+    assert status == 1
+    assert only(report)["what"].startswith("through the dashboard: reply[0].label: expected")
+
+
+def test_nothing_is_sent_when_told_so(installation: Installation) -> None:
+    installation.replies["finder"] = installation.by_dashboard["finder"] = (500, {})
+    assert installation.ask("--no-send")[0] == 0
+    assert not installation.asked
+
+
+def test_cvats_own_list(installation: Installation) -> None:
+    url = f"http://127.0.0.1:{installation.port}"
+    installation.cvat = (200, [{"id": "finder"}])
+    assert installation.ask("--cvat", url, "--token", "secret")[0] == 0
+    assert installation.asked[-1]["Authorization"] == "Token secret"
+    installation.cvat = (200, [{"id": "elsewhere"}])
+    status, report = installation.ask("--cvat", url)
+    assert status == 1
+    found = {(a["severity"], a["subject"]) for a in report["ailments"]}
+    assert found == {("error", "finder"), ("warning", "elsewhere")}
+
+
+@pytest.mark.parametrize(
+    ("status", "what", "remedy"),
+    [
+        (401, "CVAT refuses the token (401)", "--token or CVAT_TOKEN"),
+        (403, "CVAT refuses the token (403)", "--token or CVAT_TOKEN"),
+        (404, "CVAT has no AI tools", "CVAT_SERVERLESS=1"),
+        (500, "CVAT can't list functions: 500", "CVAT_NUCLIO_HOST"),
+    ],
+)
+def test_what_keeps_cvat_from_listing(installation: Installation, status: int, what: str, remedy: str) -> None:
+    installation.cvat = (status, {})
+    code, report = installation.ask("--cvat", f"http://127.0.0.1:{installation.port}", "--token", "t")
+    assert code == 1
+    assert only(report)["what"].startswith(what)
+    assert remedy in only(report)["remedy"]
+
+
+def test_a_personal_access_token_is_tried_too_and_none_sends_no_header(installation: Installation) -> None:
+    installation.cvat = (401, {})
+    url = f"http://127.0.0.1:{installation.port}"
+    installation.ask("--cvat", url, "--token", "t", "--no-send")
+    assert [headers["Authorization"] for headers in installation.asked] == ["Token t", "Bearer t"]
+    installation.asked.clear()
+    _, report = installation.ask("--cvat", url, "--no-send")
+    assert "Authorization" not in installation.asked[0]
+    assert "without a token" in only(report)["what"]
+
+
+def test_a_cvat_that_is_not_there(installation: Installation) -> None:
+    assert "can't be reached" in only(installation.ask("--cvat", "http://127.0.0.1:9")[1])["what"]

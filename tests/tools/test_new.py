@@ -1,0 +1,261 @@
+"""`make new`: functions from weight files and from templates, and what is refused without a trace."""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from common.config import FunctionConfig
+from common.errors import StartupError
+from common.skeleton import COCO_EDGES, COCO_JOINTS
+from tests.common.onnx_files import constant_model
+from tools.check import check_function
+from tools.collection import COLLECTION, ROOT
+from tools.new.__main__ import make
+from tools.new.document import Document, scalar
+from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.wrapper import LoadedFunction
+
+MODELS = ROOT / "tests" / "models"
+PHOTO = ROOT / "tools" / "demo" / "cat_mug.jpg"
+ODD_NAMES = ["cat", 'dog\'s "bone"', "a: b, #c", "Löwe", "x y"]
+
+
+def detector(path: Path, names: list[str] | None = None, **more: Any) -> Path:
+    table = np.zeros((1, 4 + len(names or "ab"), 84), np.float32)
+    table[0, :5, 7] = [32, 32, 20, 16, 0.9]
+    metadata = {"names": str(dict(enumerate(names))), "task": "detect", "end2end": False} if names else {}
+    return constant_model(path, {"output0": table}, metadata=metadata | more)
+
+
+def left_over(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.new", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("file", ["detect.onnx", "detect_e2e.onnx", "detect.xml", "segment_e2e.onnx"])
+def test_a_function_from_a_file_in_seconds(tmp_path: Path, file: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(f"WEIGHTS={MODELS / file}", "NAME=my-detector", f"OUT={tmp_path / 'my-detector'}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    # Ten seconds on two cores; as time of processors, which a busy machine does not lengthen.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
+    made = tmp_path / "my-detector"
+    raw = json.loads((made / "labels.json").read_text())
+    kind = "mask" if file.startswith("segment") else "rectangle"
+    assert [(label["name"], label["type"]) for label in raw] == [(n, kind) for n in ("circle", "square", "triangle")]
+    assert json.dumps(raw) in done.stdout
+    assert (ROOT / "out/new/my-detector.png").is_file() and "out/new/my-detector.png" in done.stdout
+    assert check_function(made) == []
+    assert "AGPL-3.0" in (made / "README.md").read_text()
+    # And it answers.
+    body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "threshold": 0.05}
+    reply = LoadedFunction(made, unique=True)(body)
+    assert reply.status == 200 and isinstance(reply.json(), list)
+
+
+def test_all_that_belongs_to_an_openvino_file_comes_along(tmp_path: Path) -> None:
+    made = make({"WEIGHTS": str(MODELS / "detect.xml"), "NAME": "vino", "OUT": str(tmp_path / "vino")}).directory
+    assert {"detect.xml", "detect.bin", "metadata.yaml"} <= set(left_over(made))
+    (made / "detect.bin").write_bytes(b"changed")
+    with pytest.raises(StartupError, match=r"have changed \(SHA-256\): detect\.bin"):
+        LoadedFunction(made, unique=True)
+
+
+def test_odd_names_survive(tmp_path: Path) -> None:
+    model = detector(tmp_path / "m.onnx", ODD_NAMES)
+    made = make({"WEIGHTS": str(model), "NAME": "odd", "OUT": str(tmp_path / "odd")})
+    assert list(FunctionConfig.load(made.directory).labels) == ODD_NAMES
+    assert made.shapes == 1
+
+
+def test_names_where_the_file_has_none(tmp_path: Path) -> None:
+    model = detector(tmp_path / "m.onnx")
+    given = {"WEIGHTS": str(model), "NAME": "nameless", "OUT": str(tmp_path / "nameless")}
+    with pytest.raises(StartupError, match="LABELS: the file has no names for its 2 classes"):
+        make(given)
+    with pytest.raises(StartupError, match="LABELS: the model has 2 classes, got 3 names"):
+        make(given | {"LABELS": "a,b,c"})
+    assert left_over(tmp_path) == ["m.onnx"]
+    made = make(given | {"LABELS": "cat, dog"})
+    assert list(FunctionConfig.load(made.directory).labels) == ["cat", "dog"]
+
+
+def test_other_names_than_the_files(tmp_path: Path) -> None:
+    model = detector(tmp_path / "m.onnx", ["cat", "dog"])
+    names = tmp_path / "data.yaml"
+    names.write_text("names:\n  1: Hund\n  0: Katze\n", encoding="utf-8")
+    given = {"WEIGHTS": str(model), "NAME": "de", "OUT": str(tmp_path / "de"), "LABELS": str(names)}
+    config = FunctionConfig.load(make(given).directory)
+    assert list(config.labels) == ["Katze", "Hund"] and config.environment["LABELS_BY"] == "id"
+
+
+def test_a_pose(tmp_path: Path) -> None:
+    table = np.zeros((1, 5 + 51, 84), np.float32)
+    table[0, :5, 7] = [32, 32, 20, 16, 0.9]
+    table[0, 7::3, 7] = 0.9
+    metadata = {"names": "['person']", "task": "pose", "kpt_shape": "[17, 3]", "end2end": False}
+    model = constant_model(tmp_path / "m.onnx", {"o": table}, metadata=metadata)
+    made = make({"WEIGHTS": str(model), "NAME": "people", "OUT": str(tmp_path / "people")})
+    (label,) = FunctionConfig.load(made.directory).labels.values()
+    assert [part.name for part in label.sublabels] == list(COCO_JOINTS)
+    assert label.svg.count("<line") == len(COCO_EDGES)
+    assert made.shapes == 1
+
+
+def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
+    table = np.zeros((1, 300, 6), np.float32)
+    table[0, 0] = [8, 8, 40, 40, 0.9, 1]
+    model = constant_model(tmp_path / "m.onnx", {"o": table})
+    given = {"WEIGHTS": str(model), "NAME": "rows", "OUT": str(tmp_path / "rows"), "LABELS": "a,b"}
+    with pytest.raises(StartupError, match="fit the layouts end2end or rtdetr"):
+        make(given)
+    made = make(given | {"LAYOUT": "end2end"})
+    assert FunctionConfig.load(made.directory).environment["LAYOUT"] == "end2end" and made.shapes == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"NAME": "Big_Name"}, "NAME: expected lower-case letters, digits and dashes"),
+        ({"NAME": ""}, "such as my-detector; got nothing"),
+        ({"NAME": "opencv-grabcut"}, "serverless/opencv/grabcut is already called opencv-grabcut"),
+        ({"OUT": "."}, "is there already"),
+        ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
+        ({"WEIGHTS": "photo.jpg"}, r"WEIGHTS: expected a file \.onnx, \.xml, \.pt, got the text 'photo\.jpg'"),
+        ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
+        ({"WEIGHTS": "unknown.onnx"}, "fit none of the layouts"),
+        ({"WEIGHTS": "text.pt"}, r"text\.pt: no model of Ultralytics"),
+        ({"WEIGHTS": "good.onnx", "KIND": "tracker"}, "KIND: a function for a weight file is a detector"),
+        ({"WEIGHTS": "good.onnx", "TASK": "boxes"}, "TASK: expected one of"),
+        ({"WEIGHTS": "good.onnx", "IMAGE": "/nowhere.jpg"}, "IMAGE: /nowhere.jpg: No such file"),
+        ({"WEIGHTS": "good.onnx", "IMAGE_SIZE": "96"}, "input is fixed to 64x64"),
+        ({"KIND": "painter"}, "KIND: expected one of detector, interactor, tracker, reid"),
+    ],
+)
+def test_refuses_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
+) -> None:
+    detector(tmp_path / "good.onnx", ["a", "b"])
+    constant_model(tmp_path / "unknown.onnx", {"o": np.zeros((1, 33, 77), np.float32)})
+    for name in ("photo.jpg", "text.onnx", "text.pt"):
+        (tmp_path / name).write_text("no model")
+    before = left_over(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartupError, match=message):
+        make({"NAME": "fresh", "OUT": str(tmp_path / "deep/er/fresh")} | settings)
+    assert left_over(tmp_path) == before
+
+
+def test_an_error_of_the_check_leaves_nothing(tmp_path: Path) -> None:
+    # A label that CVAT can't have: the name of a joint with a quotation mark breaks the skeleton's picture.
+    table = np.zeros((1, 5 + 6, 84), np.float32)
+    metadata = {
+        "names": "['p']",
+        "task": "pose",
+        "kpt_shape": "[2, 3]",
+        "kpt_names": "{0: ['a\"b', 'c']}",
+        "end2end": False,
+    }
+    model = constant_model(tmp_path / "m.onnx", {"o": table}, metadata=metadata)
+    given = {"WEIGHTS": str(model), "NAME": "people", "OUT": str(tmp_path / "people")}
+    with pytest.raises(StartupError, match="the joint name 'a\"b'"):
+        make(given)
+    assert left_over(tmp_path) == ["m.onnx"]
+    made = make(given | {"JOINTS": "head,tail", "EDGES": "head-tail"})
+    (label,) = FunctionConfig.load(made.directory).labels.values()
+    assert [part.name for part in label.sublabels] == ["head", "tail"] and label.svg.count("<line") == 1
+
+
+@pytest.mark.parametrize("kind", ["detector", "interactor", "tracker", "reid"])
+def test_templates_keep_every_rule_as_they_are(tmp_path: Path, kind: str) -> None:
+    made = make({"NAME": f"my-{kind}", "KIND": kind, "OUT": str(tmp_path / f"my-{kind}")}).directory
+    assert check_function(made, run=False) == []
+    config = FunctionConfig.load(made)
+    assert (config.name, config.kind) == (f"my-{kind}", kind)
+    text = (made / "function.yaml").read_text()
+    assert text.count("# ") >= 5 and "# Each worker is a process" in text
+    assert (made / "main.py").read_bytes() == (COLLECTION / "opencv/grabcut/main.py").read_bytes()
+    assert {path.name for path in made.iterdir()} >= {"README.md", "model_handler.py"}
+
+
+def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = COLLECTION / "custom" / "made-by-a-test"
+    assert not place.exists()
+    try:
+        done = run("NAME=made-by-a-test", "KIND=reid")
+        assert done.returncode == 0, done.stderr
+        assert (place / "function.yaml").is_file() and "serverless/custom/made-by-a-test" in done.stdout
+        again = run("NAME=made-by-a-test", "KIND=reid")
+        assert again.returncode == 1 and "is there already" in again.stderr and "Traceback" not in again.stderr
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if place.parent.is_dir() and not any(place.parent.iterdir()):
+            place.parent.rmdir()
+
+
+def test_the_command_line_says_what_is_wrong() -> None:
+    for arguments, message in (
+        (["best.onnx"], "'best.onnx': expected NAME=value"),
+        (["COLOR=red"], "expected NAME=value with one of"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert "WEIGHTS=best.onnx" in run("--help").stdout
+
+
+def test_names_joints_and_edges_as_people_write_them(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\n\n dog \n")
+    assert read_names(str(tmp_path / "names.txt")) == ["cat", "dog"]
+    assert read_names("cat, dog") == ["cat", "dog"]
+    for text in ("", ",", "a,a"):
+        with pytest.raises(StartupError, match="LABELS"):
+            read_names(text)
+    assert read_joints("", 17, None) == list(COCO_JOINTS)
+    assert read_joints("", 2, ("a", "b")) == ["a", "b"]
+    assert read_joints("", 2, None) == read_joints("2", None, None) == ["joint 1", "joint 2"]
+    assert read_joints("head, tail", None, None) == ["head", "tail"]
+    for text, count in (("a,b,c", 2), ("", None)):
+        with pytest.raises(StartupError, match="JOINTS"):
+            read_joints(text, count, None)
+    joints = ["left-hand", "left", "hand"]
+    assert read_edges("1-2, 2-3", joints) == [(0, 1), (1, 2)]
+    assert read_edges("left-hand-hand,left-hand", joints) == [(0, 2), (1, 2)]
+    assert read_edges("", joints) == [] and read_edges("", COCO_JOINTS) == list(COCO_EDGES)
+    for text in ("1-4", "1", "a-b", "0-1"):
+        with pytest.raises(StartupError, match="EDGES"):
+            read_edges(text, joints)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cpu", "0.35", "true", "No", "", "a: b", "it's", '"', "#x", "- a", "YOLO (.pt)", "1e3", "ß", "null", "a #b"],
+)
+def test_scalars_are_read_back_as_written(text: str) -> None:
+    assert yaml.safe_load(f"value: {scalar(text)}") == {"value": text}
+
+
+def test_the_document_is_what_it_says() -> None:
+    labels = make_labels(ODD_NAMES, "pose", ["a", "b"], [(0, 1)])
+    document = Document(
+        "n", "T: x", "detector", "It's 'so'", "cvat.n", "cvat.onnx.base", labels, environment={"IOU": "0.7"}
+    )
+    content = yaml.safe_load(document.text())
+    assert json.loads(content["metadata"]["annotations"]["spec"]) == labels
+    assert content["metadata"]["annotations"]["name"] == "T: x" and content["spec"]["description"] == "It's 'so'"
+    assert content["spec"]["env"] == [{"name": "IOU", "value": "0.7"}]

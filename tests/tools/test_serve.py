@@ -1,0 +1,447 @@
+"""tools.serve as a real process: what CVAT sends and reads, deaths and restarts, limits, and a clean stop."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tools.collection import ROOT
+from tools.serve.pool import duration_s
+
+MAIN = """
+import json, os, sys, time
+
+def init_context(context):
+    if os.environ.get("BROKEN"):
+        raise RuntimeError("weights are broken")
+    context.user_data.count = 0
+
+def handler(context, event):
+    body = event.body if isinstance(event.body, dict) else {}
+    context.user_data.count += 1
+    if body.get("do") == "die":
+        os._exit(3)
+    if body.get("do") == "raise":
+        raise KeyError("secret detail")
+    if body.get("do") == "sleep":
+        time.sleep(body["seconds"])
+    if body.get("do") == "print":
+        print("x" * body["length"])
+    facts = {
+        "pid": os.getpid(), "count": context.user_data.count, "cwd": os.getcwd(), "path": event.path,
+        "method": event.method, "option": os.environ.get("OPTION"), "name": os.environ.get("NUCLIO_FUNCTION_NAME"),
+        "worker": context.worker_id, "type": type(event.body).__name__,
+        "nuclio_headers": [key for key in event.headers if key.lower().startswith("x-nuclio-")],
+    }
+    return context.Response(body=json.dumps(facts), headers={"X-Mark": "1"}, content_type="application/json", status_code=200)
+"""
+
+YAML = """
+metadata:
+  name: {name}
+  namespace: cvat
+  annotations: {{name: "{name}", type: detector, spec: "[]"}}
+spec:
+  description: A function of the tests
+  runtime: python:3.11
+  handler: main:handler
+  eventTimeout: 2s
+  env: [{{name: OPTION, value: "from yaml"}}]
+  triggers:
+    http:
+      kind: http
+      numWorkers: {workers}
+      workerAvailabilityTimeoutMilliseconds: 700
+      attributes: {{maxRequestBodySize: 100000}}
+"""
+
+
+def make_function(folder: Path, name: str, workers: int = 1) -> Path:
+    directory = folder / name
+    directory.mkdir()
+    (directory / "main.py").write_text(MAIN)
+    (directory / "function.yaml").write_text(YAML.format(name=name, workers=workers))
+    return directory
+
+
+class Server:
+    """A running `python -m tools.serve`; its log is read all the time so that nothing blocks."""
+
+    def __init__(self, *arguments: str):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "tools.serve", "--port", str(self.port), *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.lines: list[str] = []
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"{text!r} did not appear in:\n{self.output}"
+            assert self.process.poll() is None or text in self.output, f"the server ended:\n{self.output}"
+            time.sleep(0.02)
+
+    def functions(self) -> dict:
+        # The headers that CVAT sends.
+        headers = {"x-nuclio-project-name": "cvat", "x-nuclio-function-namespace": "nuclio"}
+        return self.client.get("/api/functions", headers=headers).raise_for_status().json()
+
+    def direct(self, name: str, body: object, **more: object) -> httpx.Response:
+        port = self.functions()[name]["status"]["httpPort"]
+        return self.client.post(f"http://127.0.0.1:{port}/", json=body, **more)
+
+    def invoke(self, name: str, body: object) -> httpx.Response:
+        headers = {
+            "x-nuclio-function-name": name,
+            "x-nuclio-path": "/",
+            "x-nuclio-function-namespace": "nuclio",
+            "X-Nuclio-Invoke-Timeout": "120s",
+            "x-nuclio-invoke-via": "domain-name",
+        }
+        return self.client.post("/api/function_invocations", json=body, headers=headers)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("functions")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path):
+    make_function(folder, "one")
+    make_function(folder, "two", workers=2)
+    running = Server(str(folder / "one"), str(folder / "two"), "opencv-grabcut", "--env", "two:OPTION=from env")
+    running.wait_for("Ctrl-C stops everything")
+    yield running
+    assert running.stop() == 0, running.output
+
+
+def test_lists_functions_as_cvat_reads_them(server: Server) -> None:
+    functions = server.functions()
+    assert sorted(functions) == ["one", "opencv-grabcut", "two"]
+    for name, function in functions.items():
+        assert function["metadata"]["name"] == name
+        assert function["metadata"]["annotations"]["type"] in ("detector", "interactor")
+        assert function["spec"]["description"]
+        assert function["status"]["state"] == "ready"
+        assert isinstance(function["status"]["httpPort"], int)
+        one = server.client.get(f"/api/functions/{name}").raise_for_status().json()
+        assert one == function
+    assert len({f["status"]["httpPort"] for f in functions.values()}) == 3
+
+
+def test_unknown_names_and_paths(server: Server) -> None:
+    assert server.client.get("/api/functions/nope").status_code == 404
+    assert server.client.get("/api/nope").status_code == 404
+    assert server.client.get("/api/nope").json() == {"error": "Not Found"}
+    assert server.client.get("/api/functions", headers={"x-nuclio-project-name": "other"}).json() == {}
+    reply = server.invoke("nope", {})
+    assert reply.status_code == 404
+    assert reply.json()["error"] == "Failed to invoke function: Function not found: nope @ nuclio"
+    reply = server.client.post("/api/function_invocations", json={})
+    assert reply.status_code == 400
+    assert reply.json()["error"] == "Function name must be provided"
+
+
+def test_direct_and_dashboard_reach_the_same_function(server: Server, folder: Path) -> None:
+    direct, dashboard = server.direct("one", {"a": 1}), server.invoke("one", {"a": 1})
+    assert direct.status_code == dashboard.status_code == 200
+    assert direct.headers["content-type"] == dashboard.headers["content-type"] == "application/json"
+    assert direct.headers["x-mark"] == "1"
+    a, b = direct.json(), dashboard.json()
+    assert a["pid"] == b["pid"] == server_pid(server, "one")
+    assert b["count"] == a["count"] + 1
+    assert a["cwd"] == str((folder / "one").resolve())
+    assert a["name"] == "one"
+    assert a["type"] == "dict"
+    assert b["nuclio_headers"] == []
+
+
+def test_environment_comes_from_function_yaml_and_options(server: Server) -> None:
+    assert server.direct("one", {}).json()["option"] == "from yaml"
+    assert server.direct("two", {}).json()["option"] == "from env"
+
+
+def test_path_method_and_odd_content_types_reach_the_handler(server: Server) -> None:
+    port = server.functions()["one"]["status"]["httpPort"]
+    reply = server.client.put(
+        f"http://127.0.0.1:{port}/some/path", content=b"{}", headers={"content-type": "text/plain"}
+    )
+    assert (reply.json()["path"], reply.json()["method"], reply.json()["type"]) == ("/some/path", "PUT", "bytes")
+    assert server.client.get(f"http://127.0.0.1:{port}/__internal/health").status_code == 200
+
+
+def test_as_many_workers_as_function_yaml_says(server: Server) -> None:
+    with httpx.Client(timeout=30, trust_env=False) as client:
+        port = server.functions()["two"]["status"]["httpPort"]
+        replies: list[dict] = []
+        threads = [
+            threading.Thread(
+                target=lambda: replies.append(
+                    client.post(f"http://127.0.0.1:{port}/", json={"do": "sleep", "seconds": 0.4}).json()
+                )
+            )
+            for _ in range(2)
+        ]
+        begin = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert {r["worker"] for r in replies} == {0, 1}
+    assert len({r["pid"] for r in replies}) == 2
+    assert time.monotonic() - begin < 0.79  # side by side, not one after the other
+
+
+def test_no_free_worker_is_503(server: Server) -> None:
+    with httpx.Client(timeout=30, trust_env=False) as client:
+        port = server.functions()["one"]["status"]["httpPort"]
+        busy = threading.Thread(
+            target=lambda: client.post(f"http://127.0.0.1:{port}/", json={"do": "sleep", "seconds": 1.5})
+        )
+        busy.start()
+        time.sleep(0.2)
+        reply = server.direct("one", {})
+        busy.join()
+    assert reply.status_code == 503
+    assert "no worker was free within 0.7 s" in reply.json()["error"]
+    assert server.direct("one", {}).status_code == 200
+
+
+def test_a_body_over_the_limit_is_400_and_reaches_no_worker(server: Server) -> None:
+    before = server.direct("one", {}).json()["count"]
+    reply = server.direct("one", {"image": "A" * 100000})
+    assert reply.status_code == 400
+    assert "larger than 100000 bytes" in reply.json()["error"]
+    assert server.direct("one", {}).json()["count"] == before + 1
+
+
+def test_a_handler_that_raises_keeps_its_process_and_its_secrets(server: Server) -> None:
+    before = server.direct("one", {}).json()["pid"]
+    reply = server.direct("one", {"do": "raise"})
+    assert reply.status_code == 500
+    assert "KeyError" in reply.json()["error"]
+    assert "secret detail" not in reply.text
+    assert server.direct("one", {}).json()["pid"] == before
+
+
+def test_a_worker_that_dies_is_replaced_and_the_others_never_notice(server: Server) -> None:
+    others = server.direct("two", {}).json()["pid"], server_pid(server, "opencv-grabcut")
+    before = server.direct("one", {}).json()["pid"]
+    reply = server.direct("one", {"do": "die"})
+    assert reply.status_code == 502
+    assert "died during the request" in reply.json()["error"]
+    after = retry(lambda: server.direct("one", {}))
+    assert after.json()["pid"] != before
+    assert after.json()["count"] == 1
+    assert psutil.pid_exists(others[0])
+    assert server_pid(server, "opencv-grabcut") == others[1]
+
+
+def test_a_worker_killed_from_outside_while_it_serves(server: Server) -> None:
+    pid = server.direct("one", {}).json()["pid"]
+    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+    reply = server.invoke("one", {"do": "sleep", "seconds": 1.5})
+    assert reply.status_code == 502
+    assert set(reply.json()) == {"error"}
+    assert retry(lambda: server.direct("one", {})).json()["pid"] != pid
+
+
+def test_a_request_over_its_time_is_408_and_the_worker_starts_again(server: Server) -> None:
+    pid = server.direct("one", {}).json()["pid"]
+    reply = server.direct("one", {"do": "sleep", "seconds": 30})
+    assert reply.status_code == 408
+    assert "no answer within 2 s" in reply.json()["error"]
+    assert retry(lambda: server.direct("one", {})).json()["pid"] != pid
+
+
+def test_long_lines_in_the_log_block_nothing(server: Server) -> None:
+    assert server.direct("one", {"do": "print", "length": 3_000_000}).status_code == 200
+    assert server.direct("one", {}).status_code == 200
+
+
+def test_a_thousand_bad_requests_leave_the_worker_as_it_is(server: Server) -> None:
+    pid = server_pid(server, "opencv-grabcut")
+    port = server.functions()["opencv-grabcut"]["status"]["httpPort"]
+    url = f"http://127.0.0.1:{port}/"
+    picture = base64.b64encode((ROOT / "tools/demo/cat_mug.jpg").read_bytes()).decode()
+    bad = [
+        b"",
+        b"not json",
+        b"[1, 2]",
+        b"{}",
+        b'{"image": 5}',
+        b'{"image": "#"}',
+        json.dumps({"image": base64.b64encode(b"no image").decode(), "pos_points": [[1, 1]]}).encode(),
+        json.dumps({"image": picture[:20000], "pos_points": [[1, 1]]}).encode(),
+        json.dumps({"image": picture, "pos_points": [[1, "x"]]}).encode(),
+        json.dumps({"image": picture[:400]}).encode(),
+    ]
+    for i in range(1000):
+        body = bad[i % len(bad)]
+        reply = server.client.post(url, content=body, headers={"content-type": "application/json"})
+        assert reply.status_code == 400, (body[:80], reply.text)
+        assert list(reply.json()) == ["error"]
+    good = server.client.post(url, json={"image": picture, "obj_bbox": [[58, 180], [308, 355]], "pos_points": []})
+    assert good.status_code == 200
+    assert server_pid(server, "opencv-grabcut") == pid
+    assert picture[100:200] not in server.output
+
+
+def test_health_and_page(server: Server) -> None:
+    assert server.client.get("/health").json() == {
+        "healthy": True,
+        "functions": {"one": "ready", "two": "ready", "opencv-grabcut": "ready"},
+    }
+    page = server.client.get("/").text
+    assert "opencv-grabcut" in page
+    assert "GrabCut" in page
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_no_process(tmp_path: Path, number: int) -> None:
+    server = Server(str(make_function(tmp_path, "two", workers=2)))
+    server.wait_for("Ctrl-C stops everything")
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    assert len(children) == 2
+    busy = threading.Thread(target=lambda: suppressed_post(server, "two", {"do": "sleep", "seconds": 1.5}))
+    busy.start()
+    time.sleep(0.2)
+    assert server.stop(number) == 0
+    busy.join()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert server.output.rstrip().endswith("Stopped.")
+
+
+def test_workers_end_when_the_server_is_killed(tmp_path: Path) -> None:
+    server = Server(str(make_function(tmp_path, "one")))
+    server.wait_for("Ctrl-C stops everything")
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert len(gone) == 1
+    assert not alive
+
+
+def test_a_function_that_cannot_start_says_so_and_the_others_serve(tmp_path: Path) -> None:
+    one, bad = make_function(tmp_path, "one"), make_function(tmp_path, "bad")
+    server = Server(str(one), str(bad), "--env", "bad:BROKEN=1")
+    try:
+        server.wait_for("bad could not start: RuntimeError: weights are broken")
+        assert server.functions()["bad"]["status"]["state"] == "error"
+        reply = server.direct("bad", {})
+        assert reply.status_code == 503
+        assert "weights are broken" in reply.json()["error"]
+        assert server.direct("one", {}).status_code == 200
+        assert server.client.get("/health").status_code == 503
+    finally:
+        server.stop()
+
+
+def test_a_port_in_use_is_a_clear_message(tmp_path: Path) -> None:
+    directory = make_function(tmp_path, "one")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "tools.serve", str(directory), "--port", str(port)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f"port {port} is in use on 127.0.0.1" in ended.stderr
+    assert "--port NUMBER" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/such/function"], "no/such/function: there is no such function"),
+        (["opencv-grabcut", "--env", "OPTION"], "--env: expected NAME=VALUE"),
+        (["opencv-grabcut", "--workers", "0"], "expected 1 or more"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "tools.serve", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_names_what_a_function_lacks(tmp_path: Path) -> None:
+    directory = make_function(tmp_path, "one")
+    (directory / "requirements.txt").write_text("# a comment\nno-such-package==1.0\nnumpy==1.0\n")
+    command = [sys.executable, "-m", "tools.serve", str(directory)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "one: packages no-such-package" in ended.stdout
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("1.5h", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "1d", "1s x", "-1s"])
+def test_bad_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        duration_s(text)
+
+
+def server_pid(server: Server, name: str) -> int:
+    """The process of a function with one worker, or the first of several, by its command line."""
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        if child.cwd().endswith(name.removeprefix("opencv-")):
+            return child.pid
+    raise AssertionError(f"no worker of {name}")
+
+
+def retry(call, seconds: float = 20) -> httpx.Response:
+    deadline = time.monotonic() + seconds
+    while True:
+        reply = call()
+        if reply.status_code == 200 or time.monotonic() > deadline:
+            assert reply.status_code == 200, reply.text
+            return reply
+        time.sleep(0.05)
+
+
+def suppressed_post(server: Server, name: str, body: object) -> None:
+    with contextlib.suppress(httpx.HTTPError, RuntimeError):
+        server.direct(name, body)

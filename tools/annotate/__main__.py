@@ -1,0 +1,242 @@
+"""Annotates a task or a project of a CVAT server, or a folder of images, with a function of the collection or any other."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from getpass import getpass
+from pathlib import Path
+from typing import Any
+
+from common.config import FunctionConfig
+from common.errors import StartupError
+from common.runtime import available_cores
+from tools.annotate import export
+from tools.annotate.errors import CannotRun
+from tools.annotate.mapping import read_mapping
+from tools.annotate.run import Crew, Function, Options, annotate_folder, annotate_task, say, stopping
+from tools.collection import ROOT, lacks, resolve
+
+_EPILOG = """
+examples:
+  python -m tools.annotate --url https://app.example.org --task 5 --function onnx/rapidocr/text --dry-run
+  python -m tools.annotate --url http://localhost:8080 --user admin --project 2 --endpoint http://gpu1:32001 --endpoint http://gpu2:32001
+  python -m tools.annotate --images photos --output out/photos --function onnx/rapidocr/text --threshold 0.4
+
+exit status: 0 all frames are done, 1 some are not (they are listed), 2 the run could not begin or go on, 130 Ctrl-C.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    _check(parser, given)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it tries again is told once, when it has failed
+    try:
+        return _run(given)
+    except (CannotRun, StartupError, ValueError) as error:
+        say(f"tools.annotate: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(given: argparse.Namespace) -> int:
+    function = _function(given)
+    options = Options(
+        frames=given.frames,
+        given_labels=read_mapping(given.mapping, given.map),
+        allow_unmatched=given.allow_unmatched,
+        convert_masks=given.convert_masks,
+        clear_existing=given.clear_existing,
+        batch=1 if function.urls else given.batch,
+        chunk=given.chunk,
+        resume=given.resume,
+        journals=given.journals,
+        dry_run=given.dry_run,
+        pictures=given.pictures,
+        formats=given.formats,
+    )
+    crew = Crew(function, _workers(function) if given.workers is None else given.workers)
+    with stopping() as stop:
+        try:
+            if given.images:
+                if function.kind != "detector":
+                    raise CannotRun("for a folder of images the function must be a detector")
+                done = annotate_folder(given.images, given.output, function, crew, options, stop)
+            else:
+                done = _annotate_tasks(given, function, crew, options, stop)
+        finally:
+            crew.close()
+    return 130 if stop.is_set() else 0 if done else 1
+
+
+def _annotate_tasks(given: argparse.Namespace, function: Function, crew: Crew, options: Options, stop: Any) -> bool:
+    from tools.annotate.cvat import Cvat
+    from tools.annotate.tracks import make_tracks
+
+    cvat = Cvat(
+        given.url,
+        token=given.token,
+        user=_user(given.user) if given.user else None,
+        organization=given.organization,
+        insecure=given.insecure,
+        log=logging.getLogger("cvat"),
+    )
+    annotate = make_tracks if function.kind == "reid" else annotate_task
+    try:
+        tasks = cvat.tasks_of_project(given.project) if given.project is not None else given.task
+        done = True
+        for identifier in tasks:
+            if stop.is_set():
+                break
+            try:
+                done &= annotate(cvat, cvat.task(identifier), function, crew, options, stop)
+            except CannotRun as error:
+                if len(tasks) == 1:
+                    raise
+                done = False
+                say(f"task {identifier}: {error}")
+        return done
+    finally:
+        cvat.close()
+
+
+def _function(given: argparse.Namespace) -> Function:
+    directory, kind = None, given.kind
+    if given.function:
+        directory = resolve(given.function)
+        kind = FunctionConfig.load(directory).kind
+        missing = [] if given.endpoint else lacks(directory, os.environ)
+        if missing:
+            raise CannotRun(f"{given.function} can't run here: it lacks " + "; ".join(missing))
+    if kind not in ("detector", "reid"):
+        raise CannotRun(
+            f"{given.function} is of kind {kind}: it needs a user for every object; detectors and reid don't"
+        )
+    options = {}
+    for text in given.option:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise CannotRun(f"--option: expected NAME=VALUE, got {text!r}")
+        options[name.lower()] = value
+    return Function(
+        kind=kind,
+        directory=directory,
+        options=options,
+        urls=tuple(given.endpoint),
+        threshold=given.threshold,
+        max_distance=given.max_distance,
+        timeout_s=given.timeout,
+    )
+
+
+def _workers(function: Function) -> int:
+    if function.urls:
+        return 2 * len(function.urls)
+    # Each has a copy of the model, and a share of the cores.
+    return max(1, min(4, int(available_cores())))
+
+
+def _user(text: str) -> tuple[str, str]:
+    name, separator, password = text.partition(":")
+    if not separator:
+        password = os.environ.get("PASS") or getpass(f"Password of {name}: ")
+    return name, password
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    if not given.function and not given.endpoint:
+        parser.error("say what annotates: --function or --endpoint")
+    if given.option and given.endpoint:
+        parser.error("--option is for functions that run here; one at an --endpoint has its own")
+    if given.images and not given.output:
+        parser.error("--images needs --output, the folder for what is found")
+    if given.images and (given.mapping or given.map or given.clear_existing):
+        parser.error("--mapping, --map and --clear-existing are for tasks")
+    if not given.images:
+        given.token = given.token or os.environ.get("CVAT_ACCESS_TOKEN")
+        if not given.token and not given.user:
+            parser.error("--task and --project need --user, or a token (--token or the variable CVAT_ACCESS_TOKEN)")
+    if given.threshold is not None and not 0 <= given.threshold <= 1:
+        parser.error("--threshold: expected a number from 0 to 1")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.annotate",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", type=int, nargs="+", metavar="N", help="tasks of the server, by number")
+    what.add_argument("--project", type=int, metavar="N", help="all tasks of a project")
+    what.add_argument("--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, no server")
+
+    server = parser.add_argument_group("the server")
+    server.add_argument("--url", default="http://localhost:8080", help="default: %(default)s")
+    server.add_argument("--token", help="personal access token; safer in the variable CVAT_ACCESS_TOKEN")
+    server.add_argument(
+        "--user", metavar="NAME[:PASSWORD]", help="instead of a token; asks, or takes the variable PASS"
+    )
+    server.add_argument("--organization", metavar="SLUG", help="the organization that the task belongs to")
+    server.add_argument("--insecure", action="store_true", help="don't check the server's certificate")
+
+    function = parser.add_argument_group("the function")
+    function.add_argument("--function", metavar="NAME", help="of the collection, or a directory; runs here")
+    function.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of that function")
+    function.add_argument(
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a function that runs elsewhere, under Nuclio or not; several share the load",
+    )
+    function.add_argument("--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint alone")
+    function.add_argument("--threshold", type=float, metavar="T", help="0 to 1; default: the function's own")
+    function.add_argument("--max-distance", type=float, metavar="PIXELS", help="for reid; default: the function's own")
+    function.add_argument("--timeout", type=float, default=120, metavar="S", help="for one frame; default: %(default)s")
+
+    labels = parser.add_argument_group("labels")
+    labels.add_argument("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
+    labels.add_argument(
+        "--map", action="append", default=[], metavar="FUNCTION=TASK", help="one label; empty: leave out"
+    )
+    labels.add_argument("--allow-unmatched", action="store_true", help="leave out what the task has no place for")
+    labels.add_argument("--convert-masks", action="store_true", help="polygons instead of masks")
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--frames", metavar="RANGES", help="such as 0-99,150,200-; default: all")
+    how.add_argument("--clear-existing", action="store_true", help="remove what the frames have; a copy is kept")
+    how.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes, each with a copy of the model, 0 for none but this one; for an --endpoint, calls at a time",
+    )
+    how.add_argument("--batch", type=int, default=4, metavar="N", help="frames that a model is given together")
+    how.add_argument(
+        "--chunk", type=int, default=100, metavar="N", help="most frames of an upload; default: %(default)s"
+    )
+    how.add_argument("--resume", action="store_true", help="go on with a run that was cut off, or try bad frames again")
+    how.add_argument(
+        "--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s"
+    )
+    how.add_argument("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
+    how.add_argument("--pictures", type=int, metavar="N", help="of a dry run (4), or overlays of a folder (all)")
+
+    local = parser.add_argument_group("with --images")
+    local.add_argument("--output", type=Path, metavar="FOLDER", help="where to put annotations and overlay pictures")
+    local.add_argument(
+        "--formats", nargs="+", choices=export.FORMATS, default=list(export.FORMATS), help="default: all"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

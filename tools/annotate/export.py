@@ -1,0 +1,311 @@
+"""Annotations of a folder of images as CVAT XML 1.1, COCO JSON and YOLO labels, written by Datumaro.
+
+Each format holds what it has words for. CVAT XML: everything (what Datumaro's writer does not know, ellipses, cuboids
+and skeletons, is added to its file). COCO: everything with an area, turned boxes and ellipses as polygons, masks to the
+pixel, and skeletons as keypoints. YOLO 1.1: the upright box around everything with an area.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from common.annotation import LabelIds, from_annotation
+from common.labels import Label, Labels
+from common.mask import mask_to_bitmap
+from common.reply import shape_points
+from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
+from common.skeleton import skeleton_edges
+from tools.annotate.folder import FolderItem
+
+FORMATS = ("cvat", "coco", "yolo")
+_ELLIPSE_CORNERS = 72
+
+
+def export(
+    items: Iterable[FolderItem], images: Path, labels: Labels, formats: Sequence[str], output: Path
+) -> list[Path]:
+    """Writes the formats into folders of their own below `output`, in the place of older ones; returns the folders.
+
+    images: the folder that the items' names start from. labels: of the function.
+    """
+    listed = list(items)
+    stems = Counter(str(Path(item.name).with_suffix("")) for item in listed)
+    writers: dict[str, Callable[..., None]] = {"cvat": _write_cvat, "coco": _write_coco, "yolo": _write_yolo}
+    folders = []
+    for name in formats:
+        entries = [(_identity(item.name, stems), item, _shapes(item, labels)) for item in listed]
+        target = output / name
+        with tempfile.TemporaryDirectory(dir=output) as temporary:
+            made = Path(temporary) / name
+            made.mkdir()
+            writers[name](entries, images, labels, made)
+            shutil.rmtree(target, ignore_errors=True)
+            made.rename(target)
+        folders.append(target)
+    return folders
+
+
+Entry = tuple[str, FolderItem, Sequence[Shape]]
+
+
+def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: Path) -> None:
+    _dataset(entries, images, labels, _for_cvat).export(
+        str(target), "cvat", save_media=False, allow_undeclared_attrs=True
+    )
+    path = next(iter(target.glob("*.xml")))
+    tree = ElementTree.parse(path)  # noqa: S314 - of our own file
+    root = tree.getroot()
+    _complete_labels(root, labels)
+    _put(root, "meta/task/stop_frame", str(max(item.frame for _, item, _ in entries)))
+    by_name = {image.get("name"): image for image in root.iter("image")}
+    for identity, item, shapes in entries:
+        image = by_name[identity + Path(item.name).suffix]
+        # CVAT finds the picture by this name; Datumaro may have had to give it another one.
+        image.set("name", item.name)
+        image.set("id", str(item.frame))
+        for element in image:
+            element.set("source", "auto")
+        for shape in shapes:
+            if isinstance(shape, (Ellipse, Cuboid, Skeleton)):
+                image.append(_element(shape, labels))
+    ElementTree.indent(root)
+    tree.write(target / "annotations.xml", encoding="utf-8", xml_declaration=True)
+    if path.name != "annotations.xml":
+        path.unlink()
+    shutil.rmtree(target / "images", ignore_errors=True)
+
+
+def _write_coco(entries: Sequence[Entry], images: Path, labels: Labels, target: Path) -> None:
+    tasks = ["instances"]
+    if any(label.sublabels for label in labels.values()):
+        tasks.append("person_keypoints")
+    _dataset(entries, images, labels, _for_coco).export(str(target), "coco", save_media=False, tasks=tasks)
+    names = {str(Path(identity + Path(item.name).suffix)): item.name for identity, item, _ in entries}
+    for path in (target / "annotations").glob("*.json"):
+        content = orjson.loads(path.read_bytes())
+        for image in content["images"]:
+            image["file_name"] = names[image["file_name"]]
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = 0  # Datumaro takes every mask for a crowd, which training leaves out
+        path.write_bytes(orjson.dumps(content))
+        path.rename(path.with_name(path.name.replace("_default", "")))
+    shutil.rmtree(target / "images", ignore_errors=True)
+
+
+def _write_yolo(entries: Sequence[Entry], images: Path, labels: Labels, target: Path) -> None:
+    _dataset(entries, images, labels, _for_yolo).export(str(target), "yolo", save_media=False)
+
+
+def _dataset(entries: Sequence[Entry], images: Path, labels: Labels, convert: Callable[..., list[Any]]) -> Any:
+    from datumaro import Dataset, DatasetItem, Image
+    from datumaro.components.annotation import AnnotationType, LabelCategories, PointsCategories
+
+    categories, points = LabelCategories(), PointsCategories()
+    index = {}
+    for label in labels.values():
+        index[label.name] = categories.add(label.name, attributes={a.name for a in label.attributes})
+        if label.sublabels:
+            edges = {(a + 1, b + 1) for a, b in skeleton_edges(label.svg)}  # COCO counts joints from 1
+            points.add(index[label.name], [joint.name for joint in label.sublabels], edges)
+
+    def item(identity: str, found: FolderItem, shapes: Sequence[Shape]) -> Any:
+        width, height = found.size_wh
+        media = Image.from_file(path=str(images / found.name), size=(height, width))
+        annotations = [
+            a for i, shape in enumerate(shapes) for a in convert(shape, index[shape.label], (height, width), i)
+        ]
+        return DatasetItem(identity, annotations=annotations, media=media)
+
+    made = [item(*entry) for entry in entries]
+    return Dataset.from_iterable(
+        made, categories={AnnotationType.label: categories, AnnotationType.points: points}, media_type=Image
+    )
+
+
+def _for_cvat(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
+    from datumaro.components import annotation as datumaro
+
+    common = {"label": label, "group": shape.group, "attributes": dict(shape.attributes)}
+    if isinstance(shape, Tag):
+        return [datumaro.Label(**common)]
+    if isinstance(shape, Rectangle):
+        left, top, right, bottom = shape.box_xyxy
+        width, height = right - left, bottom - top
+        if shape.rotation:
+            center = left + width / 2, top + height / 2
+            return [datumaro.RotatedBbox(*center, width, height, shape.rotation, **common)]
+        return [datumaro.Bbox(left, top, width, height, **common)]
+    if isinstance(shape, Mask):
+        return [datumaro.Mask(mask_to_bitmap(shape, size_hw), **common)]
+    kinds: dict[type, Any] = {Polygon: datumaro.Polygon, Polyline: datumaro.PolyLine, Points: datumaro.Points}
+    return [kinds[type(shape)](shape_points(shape), **common)] if type(shape) in kinds else []
+
+
+def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
+    from datumaro.components import annotation as datumaro
+
+    attributes: dict[str, Any] = dict(shape.attributes)
+    if shape.score is not None:
+        attributes["score"] = shape.score
+    common: dict[str, Any] = {"label": label, "attributes": attributes, "group": number + 1}
+    if isinstance(shape, Mask):
+        return [datumaro.Mask(mask_to_bitmap(shape, size_hw), **common)]
+    if isinstance(shape, Skeleton):
+        # Datumaro writes 0, 1 or 2 for these, as COCO means them.
+        states = datumaro.Points.Visibility
+        visible = [states.visible if joint.visible else states.absent for joint in shape.joints]
+        numbers = [v for joint in shape.joints for v in ((joint.x, joint.y) if joint.visible else (0.0, 0.0))]
+        left, top, right, bottom = _box(shape)
+        if right == left or bottom == top:  # without a box to go with it Datumaro wants it in no group
+            return [datumaro.Points(numbers, visible, **common | {"group": 0})]
+        box = datumaro.Bbox(left, top, right - left, bottom - top, **common)
+        return [datumaro.Points(numbers, visible, **common), box]
+    if isinstance(shape, Rectangle) and not shape.rotation:
+        left, top, right, bottom = shape.box_xyxy
+        return [datumaro.Bbox(left, top, right - left, bottom - top, **common)]
+    outline = _outline(shape)
+    return [datumaro.Polygon(outline.ravel().tolist(), **common)] if outline is not None else []
+
+
+def _for_yolo(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
+    from datumaro.components import annotation as datumaro
+
+    box = _box(shape)
+    if box is None:
+        return []
+    left, top, right, bottom = box
+    left, right = (min(max(v, 0.0), float(size_hw[1])) for v in (left, right))
+    top, bottom = (min(max(v, 0.0), float(size_hw[0])) for v in (top, bottom))
+    flat = right <= left or bottom <= top
+    return [] if flat else [datumaro.Bbox(left, top, right - left, bottom - top, label=label)]
+
+
+def _outline(shape: Shape) -> NDArray[np.float64] | None:
+    """(N, 2) corners around a shape that has an area, None for others."""
+    if isinstance(shape, Rectangle):
+        left, top, right, bottom = shape.box_xyxy
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        return _turned(corners, shape.rotation)
+    if isinstance(shape, Ellipse):
+        angles = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
+        around = np.stack((np.cos(angles), np.sin(angles)), axis=1) * shape.radii_xy + shape.center_xy
+        return _turned(around, shape.rotation)
+    return shape.points_xy if isinstance(shape, Polygon) else None
+
+
+def _turned(points_xy: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+    """Points turned clockwise on the screen about the middle of their box."""
+    center = (points_xy.min(axis=0) + points_xy.max(axis=0)) / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turned: NDArray[np.float64] = (points_xy - center) @ np.array([[cos, sin], [-sin, cos]]) + center
+    return turned
+
+
+def _box(shape: Shape) -> Any:
+    """(left, top, right, bottom) around a shape that has an area, None for others."""
+    if isinstance(shape, Mask):
+        return shape.box_xyxy
+    if isinstance(shape, Skeleton):
+        points = np.array([(joint.x, joint.y) for joint in shape.joints if joint.visible])
+    elif isinstance(shape, Cuboid):
+        points = shape.points_xy
+    else:
+        found = _outline(shape)
+        if found is None:
+            return None
+        points = found
+    return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+
+
+def _element(shape: Shape, labels: Labels) -> ElementTree.Element:
+    """What CVAT writes for a shape that Datumaro's writer does not know."""
+    common = {"label": shape.label, "source": "auto", "occluded": "0"}
+    if isinstance(shape, Ellipse):
+        numbers = dict(zip(("cx", "cy", "rx", "ry"), (*shape.center_xy, *shape.radii_xy), strict=True))
+        if shape.rotation:
+            numbers["rotation"] = shape.rotation
+        element = ElementTree.Element("ellipse", common | _texts(numbers))
+    elif isinstance(shape, Cuboid):
+        corners = ("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2")
+        names = tuple(f"{axis}{corner}" for corner in corners for axis in "xy")
+        element = ElementTree.Element("cuboid", common | _texts(dict(zip(names, shape_points(shape), strict=True))))
+    else:
+        assert isinstance(shape, Skeleton)
+        element = ElementTree.Element("skeleton", {"label": shape.label, "source": "auto"})
+        for joint in shape.joints:
+            outside = {"outside": str(int(not joint.visible)), "points": f"{joint.x:.2f},{joint.y:.2f}"}
+            ElementTree.SubElement(element, "points", common | {"label": joint.name} | outside)
+    element.set("z_order", "0")
+    if shape.group:
+        element.set("group_id", str(shape.group))
+    for name, value in shape.attributes.items():
+        ElementTree.SubElement(element, "attribute", {"name": name}).text = str(value)
+    return element
+
+
+def _complete_labels(root: ElementTree.Element, labels: Labels) -> None:
+    """The labels with types, attributes and joints as CVAT writes them."""
+    listed = root.find("meta/task/labels")
+    assert listed is not None  # Datumaro writes it
+    listed.clear()
+    for label in labels.values():
+        _add_label(listed, label, "")
+        for sublabel in label.sublabels:
+            _add_label(listed, sublabel, label.name)
+
+
+def _put(root: ElementTree.Element, path: str, text: str) -> None:
+    element = root.find(path)
+    assert element is not None  # Datumaro writes it
+    element.text = text
+
+
+def _add_label(listed: ElementTree.Element, label: Label, parent: str) -> None:
+    element = ElementTree.SubElement(listed, "label")
+    for name, text in (("name", label.name), ("color", label.color), ("type", label.type)):
+        ElementTree.SubElement(element, name).text = text
+    attributes = ElementTree.SubElement(element, "attributes")
+    for attribute in label.attributes:
+        described = ElementTree.SubElement(attributes, "attribute")
+        for name, text in (
+            ("name", attribute.name),
+            ("mutable", str(attribute.mutable)),
+            ("input_type", attribute.input_type),
+            ("default_value", attribute.default_value),
+            ("values", "\n".join(attribute.values)),
+        ):
+            ElementTree.SubElement(described, name).text = text
+    if label.svg:
+        ElementTree.SubElement(element, "svg").text = label.svg
+    if parent:
+        ElementTree.SubElement(element, "parent").text = parent
+
+
+def _texts(numbers: Mapping[str, float]) -> dict[str, str]:
+    return {name: f"{number:.2f}" for name, number in numbers.items()}
+
+
+def _shapes(item: FolderItem, labels: Labels) -> list[Shape]:
+    by_id = {label.id: label for label in labels.values()}
+    found = []
+    for annotation in item.annotations:
+        label = by_id[annotation["label_id"]]
+        found.append(from_annotation(annotation, label.name, LabelIds.own(label)))
+    return found
+
+
+def _identity(name: str, stems: Mapping[str, int]) -> str:
+    """The name without its ending, as Datumaro wants it; with it where two pictures differ in nothing else."""
+    stem = str(Path(name).with_suffix(""))
+    return stem if stems[stem] == 1 else name

@@ -1,0 +1,95 @@
+"""Annotations of a folder of images, kept in a file of lines while a run goes on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tools.annotate.engines import Outcome
+from tools.annotate.journal import Journal
+
+_CHUNK = 20  # frames that are written to the disk together
+
+
+@dataclass(frozen=True, slots=True)
+class FolderItem:
+    """An image with its annotations, which have the ids of `TaskLabel.own`. name: path in the folder."""
+
+    frame: int
+    name: str
+    size_wh: tuple[int, int]
+    annotations: Sequence[dict[str, Any]]
+
+
+class FolderResults:
+    """What is done with the outcomes of a folder's images. tags, shapes, left_out: as those of `Uploader`."""
+
+    def __init__(self, path: Path, names: Sequence[str], journal: Journal):
+        self.tags = self.shapes = 0
+        self.left_out: Counter[str] = Counter()
+        self._path, self._names, self._journal = path, names, journal
+        if not journal.done:
+            path.unlink(missing_ok=True)
+        self._file = path.open("ab")
+        self._file.write(b"\n")  # what was being written when a run was killed is a line that is none
+        self._new: list[int] = []
+
+    def __call__(self, outcome: Outcome) -> None:
+        if outcome.annotations is None:
+            self._journal.note_bad(outcome.frame, outcome.error)
+            return
+        found = outcome.annotations
+        record = {
+            "frame": outcome.frame,
+            "name": self._names[outcome.frame],
+            "size": outcome.size_wh,
+            "annotations": [orjson.Fragment(text) for text in (*found.tags, *found.shapes)],
+        }
+        self._file.write(orjson.dumps(record) + b"\n")
+        self._new.append(outcome.frame)
+        self.tags += len(found.tags)
+        self.shapes += len(found.shapes)
+        self.left_out.update(found.left_out)
+        if len(self._new) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Makes sure that what came so far is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._new:
+            self._journal.note_done(self._new)
+        self._new = []
+
+    def finish(self) -> None:
+        self.flush()
+        self._file.close()
+
+
+def read_results(path: Path) -> Iterator[FolderItem]:
+    """The images in a file of results, in order of their frames, each once."""
+    places: dict[int, int] = {}
+    with path.open("rb") as file:
+        place = 0
+        for line in file:
+            if (record := _record(line)) is not None:
+                places[record["frame"]] = place
+            place += len(line)
+        for frame in sorted(places):
+            file.seek(places[frame])
+            record = orjson.loads(file.readline())
+            yield FolderItem(frame, record["name"], tuple(record["size"]), record["annotations"])
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,211 @@
+"""From the labels of a function to those of a task: by name, or as a file or the command line says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.annotation import LabelIds
+from common.errors import describe
+from common.labels import Attribute, Label, Labels
+from tools.annotate.errors import CannotRun
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLabel:
+    """A label of a task. attribute_ids: the ids of its attributes by name; its sublabels have theirs in `label`."""
+
+    label: Label
+    attribute_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_server(cls, raw: Mapping[str, Any]) -> TaskLabel:
+        """A label as the server's REST API gives it."""
+        return cls(_label(raw), {attribute["name"]: attribute["id"] for attribute in raw.get("attributes") or ()})
+
+    @property
+    def ids(self) -> LabelIds:
+        joints = [(sublabel.id, sublabel.name) for sublabel in self.label.sublabels]
+        return LabelIds(self.label.id, self.attribute_ids, joints)
+
+    @classmethod
+    def own(cls, label: Label) -> TaskLabel:
+        """A label of a function as if a task had it, with the ids of `LabelIds.own`."""
+        return cls(label, LabelIds.own(label).attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where the annotations of a function's label go.
+
+    label: the task's. ids: by the function's names of attributes and joints. attributes: the task's, by the function's
+    names.
+    """
+
+    label: Label
+    ids: LabelIds
+    attributes: Mapping[str, Attribute]
+
+
+@dataclass(frozen=True)
+class LabelMapping:
+    """goals: function's label -> where it goes, None when it is left out.
+
+    leave_out_unknown: whether a label that is not in `goals` is left out as well, or is an error.
+    """
+
+    goals: Mapping[str, Goal | None]
+    leave_out_unknown: bool = False
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What goes where, in words: (function's label, task's label with its attributes)."""
+        return [(name, "left out" if goal is None else _words(goal)) for name, goal in self.goals.items()]
+
+
+Given = Mapping[str, Any]  # function's label -> task's label, None, or {"name", "attributes", "sublabels"}
+
+
+def read_mapping(path: Path | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """What a JSON or YAML file and `FUNCTION=TASK` pairs say. Raises CannotRun for what is neither."""
+    given: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise CannotRun(f"{path}: can't be read: {error}") from error
+        if not isinstance(content, dict):
+            raise CannotRun(f"{path}: expected an object of function's label: task's label, got {describe(content)}")
+        given.update({str(name): value for name, value in content.items()})
+    for pair in pairs:
+        name, separator, target = pair.partition("=")
+        if not separator or not name:
+            raise CannotRun(f"--map: expected FUNCTION_LABEL=TASK_LABEL, got {pair!r}")
+        given[name] = target or None
+    return given
+
+
+def match_labels(
+    function: Labels | None,
+    task: Sequence[TaskLabel],
+    given: Given,
+    *,
+    allow_unmatched: bool,
+    convert_masks: bool,
+) -> LabelMapping:
+    """The mapping of a function to a task; labels that `given` does not name go by their own name.
+
+    function: None when nobody knows its labels: then every label of the task stands for itself.
+    allow_unmatched: labels, attributes and joints without a partner are left out; otherwise they are errors.
+    Raises CannotRun that lists everything that does not fit.
+    """
+    targets = {target.label.name: target for target in task}
+    known = list(function.values()) if function is not None else _assumed(targets, given)
+    problems = [
+        f"the mapping names {name!r}, which the function does not have"
+        for name in given.keys() - {label.name for label in known}
+    ]
+    goals: dict[str, Goal | None] = {}
+    for label in known:
+        goals[label.name] = None
+        wish = given.get(label.name, label.name)
+        if wish is None:
+            continue
+        details = wish if isinstance(wish, Mapping) else {"name": wish}
+        target = targets.get(str(details.get("name", label.name)))
+        if target is None:
+            problems.append(f"label {label.name!r}: the task has no label {str(details.get('name', label.name))!r}")
+        elif (kind := _kind(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
+            hint = (
+                "; --convert-masks makes polygons of masks" if (kind, target.label.type) == ("mask", "polygon") else ""
+            )
+            problems.append(f"label {label.name!r}: gives {_a(kind)}, the task's takes {_a(target.label.type)}{hint}")
+        else:
+            goals[label.name], missing = _goal(label, target, details, known_types=function is not None)
+            problems.extend(missing)
+    if problems and not (allow_unmatched and all(problem.startswith("label") for problem in problems)):
+        remedy = "map them (--mapping, --map) or leave them out (--allow-unmatched)"
+        raise CannotRun("the labels don't fit the task:\n  " + "\n  ".join(problems) + f"\n{remedy}")
+    return LabelMapping(goals, leave_out_unknown=allow_unmatched)
+
+
+def _assumed(targets: Mapping[str, TaskLabel], given: Given) -> list[Label]:
+    """The labels of a function about which nothing is known: those of the task, and those that the mapping names."""
+    labels = {name: target.label for name, target in targets.items()}
+    for name, wish in given.items():
+        target = targets.get(str(wish.get("name", name) if isinstance(wish, Mapping) else wish))
+        labels[name] = _renamed(target.label if target else Label(name="", id=0), name)
+    return list(labels.values())
+
+
+def _renamed(label: Label, name: str) -> Label:
+    return Label(name=name, id=label.id, attributes=label.attributes, sublabels=label.sublabels)
+
+
+def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_types: bool) -> tuple[Goal, list[str]]:
+    """Where a label goes, and a line about each of its attributes and joints that has no place there."""
+    missing = []
+    attribute_names, joint_names = details.get("attributes") or {}, details.get("sublabels") or {}
+    attributes: dict[str, Attribute] = {}
+    ids: dict[str, int] = {}
+    for attribute in label.attributes:
+        name = attribute_names.get(attribute.name, attribute.name)
+        found = target.label.attribute(name) if name is not None else None
+        where = f"label {label.name!r}, attribute {attribute.name!r}"
+        if found is not None:
+            attributes[attribute.name], ids[attribute.name] = found, target.attribute_ids[found.name]
+            if known_types and found.input_type not in ("text", attribute.input_type):
+                missing.append(f"{where}: is of type {attribute.input_type}, the task's of type {found.input_type}")
+        elif name is not None:
+            missing.append(f"{where}: the task's label has none of this name")
+    partners: dict[str, str] = {}
+    for joint in label.sublabels:
+        name = joint_names.get(joint.name, joint.name)
+        if isinstance(name, Mapping):
+            name = name.get("name", joint.name)
+        if name is not None:
+            if name not in (sublabel.name for sublabel in target.label.sublabels):
+                missing.append(f"label {label.name!r}, joint {joint.name!r}: the task's skeleton has none of this name")
+            partners[name] = joint.name
+    joints = [(sublabel.id, partners.get(sublabel.name)) for sublabel in target.label.sublabels]
+    return Goal(target.label, LabelIds(target.label.id, ids, joints), attributes), missing
+
+
+def _kind(label: Label, convert_masks: bool) -> str:
+    return "polygon" if convert_masks and label.type == "mask" else label.type
+
+
+def _label(raw: Mapping[str, Any]) -> Label:
+    return Label(
+        name=raw["name"],
+        id=raw["id"],
+        type=raw.get("type") or "any",
+        attributes=tuple(
+            Attribute(
+                name=attribute["name"],
+                input_type=attribute["input_type"],
+                values=tuple(attribute["values"]),
+                mutable=bool(attribute.get("mutable")),
+                default_value=attribute.get("default_value") or "",
+            )
+            for attribute in raw.get("attributes") or ()
+        ),
+        sublabels=tuple(_label(sublabel) for sublabel in raw.get("sublabels") or ()),
+        svg=raw.get("svg") or "",
+        color=raw.get("color") or "",
+    )
+
+
+def _words(goal: Goal) -> str:
+    words = f"{goal.label.name} ({goal.label.type})"
+    if goal.attributes:
+        pairs = (name if name == a.name else f"{name} as {a.name}" for name, a in goal.attributes.items())
+        words += f", attributes {', '.join(pairs)}"
+    return words
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -1,0 +1,52 @@
+"""Annotations drawn on their pictures, as files in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from PIL import Image
+
+from common.annotation import from_annotation
+from common.image import decode_image
+from common.reply import detector_reply
+from common.skeleton import skeleton_edges
+from tools.annotate.mapping import TaskLabel
+from tools.annotate.translate import FrameAnnotations
+from tools.draw import overlay
+
+
+class Painter:
+    """Draws annotations of a task, or of a folder. labels: the task's, or those of the function."""
+
+    def __init__(self, labels: Sequence[TaskLabel], folder: Path):
+        self._labels = {label.label.id: label for label in labels}
+        self._folder = folder
+        self._edges = {
+            label.label.name: [
+                (label.label.sublabels[a].name, label.label.sublabels[b].name)
+                for a, b in skeleton_edges(label.label.svg)
+                if max(a, b) < len(label.label.sublabels)
+            ]
+            for label in labels
+        }
+
+    def __call__(self, name: str, data: bytes, annotations: Sequence[Mapping[str, Any]]) -> Path:
+        """Writes the picture of an image file with its annotations on it, and returns where."""
+        shapes = []
+        for annotation in annotations:
+            label = self._labels[annotation["label_id"]]
+            shapes.append(from_annotation(annotation, label.label.name, label.ids))
+        drawn = overlay(decode_image(data), json.loads(detector_reply(shapes)), self._edges)
+        path = self._folder / (name if name.lower().endswith(".jpg") else f"{name}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn).save(path, quality=90)
+        return path
+
+
+def parsed(annotations: FrameAnnotations) -> list[dict[str, Any]]:
+    """The annotations of a frame as plain objects."""
+    return [orjson.loads(text) for text in (*annotations.tags, *annotations.shapes)]

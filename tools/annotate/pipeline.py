@@ -1,0 +1,106 @@
+"""Pictures in, outcomes out: a thread feeds, each worker has a thread, and the caller's thread takes what is done."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from tools.annotate.engines import Job, Outcome
+from tools.annotate.workers import Worker
+
+T = TypeVar("T")
+_FEW_SECONDS = 0.2
+
+
+class Stop(threading.Event):
+    """Set when no more pictures are to be taken; what is in work is still finished."""
+
+
+def run(
+    blocks: Iterable[Sequence[Job] | Outcome],
+    workers: Sequence[Worker],
+    stop: Stop,
+    consume: Callable[[Outcome], None],
+) -> None:
+    """Gives blocks to workers as they come free, and each outcome to `consume`, in this thread, as it comes.
+
+    blocks: an outcome among them is of a picture that nobody needs to look at. No more than a few blocks are taken
+    ahead, so memory does not grow with their number. Raises what any of the parties raises, after all have ended.
+    """
+    waiting: queue.Queue[Sequence[Job] | None] = queue.Queue(maxsize=2 * len(workers))
+    done: queue.Queue[Outcome | None] = queue.Queue(maxsize=1024)
+    problems: list[BaseException] = []
+    over = threading.Event()
+
+    def fail(error: BaseException) -> None:
+        problems.append(error)
+        over.set()
+
+    def feed() -> None:
+        try:
+            for block in blocks:
+                ends = over, stop
+                placed = _put(done, block, ends) if isinstance(block, Outcome) else _put(waiting, block, ends)
+                if not placed or stop.is_set():
+                    break
+        except BaseException as error:
+            fail(error)
+        for _ in workers:
+            _put(waiting, None, (over,))
+
+    def work(worker: Worker) -> None:
+        try:
+            for block in _taken(waiting, over):
+                if not stop.is_set():
+                    for outcome in worker.run(block):
+                        done.put(outcome)
+        except BaseException as error:
+            fail(error)
+        finally:
+            done.put(None)
+
+    threads = [threading.Thread(target=feed, name="feed", daemon=True)]
+    threads += [threading.Thread(target=work, args=(worker,), name="work", daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    running = len(workers)
+    while running:
+        outcome = done.get()
+        if outcome is None:
+            running -= 1
+        elif not problems:
+            try:
+                consume(outcome)
+            except BaseException as error:
+                fail(error)
+    threads[0].join()  # it has told the workers to end, so it ends as well
+    while not done.empty():  # and may have put something after the last of them
+        outcome = done.get()
+        if outcome is not None and not problems:
+            consume(outcome)
+    if problems:
+        raise problems[0]
+
+
+def _put(target: queue.Queue[T], item: T, ends: Sequence[threading.Event]) -> bool:
+    """Whether the item found a place before one of the ends came."""
+    while not any(end.is_set() for end in ends):
+        try:
+            target.put(item, timeout=_FEW_SECONDS)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+def _taken(source: queue.Queue[Sequence[Job] | None], over: threading.Event) -> Iterator[Sequence[Job]]:
+    while not over.is_set():
+        try:
+            block = source.get(timeout=_FEW_SECONDS)
+        except queue.Empty:
+            continue
+        if block is None:
+            return
+        yield block

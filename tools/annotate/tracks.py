@@ -1,0 +1,216 @@
+"""Reid functions on a task: the boxes of its frames become tracks, as CVAT itself makes them.
+
+From frame to frame the function says which boxes show the same object; chains of such pairs become tracks, a box
+without a partner a track of its own. All boxes are replaced in one request, other shapes and tracks stay.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import orjson
+from tqdm import tqdm
+
+from tools.annotate import pipeline
+from tools.annotate.cvat import Cvat, Refused, Task
+from tools.annotate.engines import Job, Outcome
+from tools.annotate.errors import CannotRun
+from tools.annotate.frames import Picture, parse_frames
+from tools.annotate.journal import Journal, write_whole
+from tools.annotate.run import Crew, Function, Options, digest, open_journal, run_name, say
+
+_BLOCK = 16  # pairs that a worker is given together: it looks at each of their frames once
+
+Boxes = Mapping[int, Sequence[dict[str, Any]]]
+
+
+def make_tracks(cvat: Cvat, task: Task, function: Function, crew: Crew, options: Options, stop: pipeline.Stop) -> bool:
+    """Turns the boxes of a task into tracks; whether all pairs of frames could be looked at. Raises CannotRun."""
+    frames = [frame for frame in parse_frames(options.frames, len(task.names)) if frame not in task.deleted]
+    before = cvat.annotations(task)
+    boxes = _boxes_by_frame(before, frames)
+    count = sum(map(len, boxes.values()))
+    say(f"Task {task.id}, {task.name!r}: {count} boxes on {len(boxes)} of {len(frames)} frames, by {function.name}")
+    pairs = [(a, b) for a, b in itertools.pairwise(frames) if boxes.get(a) and boxes.get(b)]
+    settings = {
+        "url": cvat.url, "task": task.id, **function.settings(), "frames": options.frames, "boxes": digest(boxes_facts(boxes)),
+    }  # fmt: skip
+    path = options.journals / f"{run_name(cvat, task)}-tracks.journal"
+    if not count:
+        return _nothing_left(path, options)
+    journal = open_journal(path, settings, options.resume, start_over=True)
+    with closing(journal):
+        todo = [pair for pair in pairs if pair[0] not in journal.found]
+        workers = crew.ready(function.reid(crew.count), journal) if todo else ()
+        with tqdm(total=len(pairs), initial=len(pairs) - len(todo), unit="pair", file=sys.stderr) as bar:
+
+            def take(outcome: Outcome) -> None:
+                if outcome.partners is None:
+                    journal.note_bad(outcome.frame, outcome.error)
+                else:
+                    journal.note_found(outcome.frame, list(outcome.partners))
+                bar.update()
+
+            if workers:
+                wanted = sorted({frame for pair in todo for frame in pair})
+                pipeline.run(_blocks(cvat.pictures(task, wanted, stop), todo, boxes), workers, stop, take)
+        if stop.is_set():
+            say("The run was cut off before anything was changed; it goes on with --resume.")
+            return False
+        for frame, why in sorted(journal.bad.items()):
+            say(f"  frame {frame} ({task.names[frame]}) and the next: {why}; their boxes are not joined")
+        tracks = join_boxes(boxes, frames, journal.found, _mutable(task))
+        say(f"{count} boxes are {len(tracks)} tracks.")
+        if options.dry_run:
+            say("Nothing was changed: this was a dry run.")
+            return not journal.bad
+        _replace(cvat, task, before, boxes, tracks, journal)
+        return not journal.bad
+
+
+def join_boxes(
+    boxes: Boxes, frames: Sequence[int], partners: Mapping[int, Sequence[int]], mutable: frozenset[int]
+) -> list[dict[str, Any]]:
+    """Tracks of boxes.
+
+    partners: frame -> for each of its boxes the index of the same object on the next of `frames`, or -1.
+    mutable: ids of the attributes that belong to the shapes of a track; the others belong to the track.
+    """
+    paths: list[list[dict[str, Any]]] = []
+    open_paths: dict[int, int] = {}  # index of a box on the frame -> its path
+    for frame in frames:
+        here = boxes.get(frame) or ()
+        following: dict[int, int] = {}
+        for i, box in enumerate(here):
+            if i not in open_paths:
+                open_paths[i] = len(paths)
+                paths.append([])
+            paths[open_paths[i]].append(box)
+        for i, partner in enumerate(partners.get(frame) or ()):
+            if partner >= 0:
+                following[partner] = open_paths[i]
+        open_paths = following
+    return [_track(path, frames[-1], mutable) for path in paths]
+
+
+def boxes_facts(boxes: Boxes) -> list[Any]:
+    """What the matching of boxes depends on."""
+    return [
+        [f, [[b["id"], b["label_id"], b["points"], b.get("rotation")] for b in found]] for f, found in boxes.items()
+    ]
+
+
+def _track(path: Sequence[Mapping[str, Any]], last_frame: int, mutable: frozenset[int]) -> dict[str, Any]:
+    def shape(box: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        kept = {key: box[key] for key in ("type", "occluded", "z_order", "rotation", "points", "frame") if key in box}
+        attributes = [_value(a) for a in box.get("attributes") or () if a["spec_id"] in mutable]
+        return {**kept, "outside": False, "attributes": attributes, **more}
+
+    shapes = [shape(box) for box in path]
+    if shapes[-1]["frame"] != last_frame:
+        # From the next frame on the object is not to be seen.
+        shapes.append({**shapes[-1], "outside": True, "frame": shapes[-1]["frame"] + 1})
+    first = path[0]
+    return {
+        "label_id": first["label_id"],
+        "frame": first["frame"],
+        "group": 0,
+        "source": "auto",
+        "attributes": [_value(a) for a in first.get("attributes") or () if a["spec_id"] not in mutable],
+        "shapes": shapes,
+        "elements": [],
+    }
+
+
+def _value(attribute: Mapping[str, Any]) -> dict[str, Any]:
+    return {"spec_id": attribute["spec_id"], "value": attribute["value"]}
+
+
+def _boxes_by_frame(annotations: Mapping[str, Sequence[dict[str, Any]]], frames: Sequence[int]) -> Boxes:
+    chosen = set(frames)
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for shape in sorted(annotations["shapes"], key=lambda s: (s["frame"], s["id"])):
+        if shape["type"] == "rectangle" and shape["frame"] in chosen:
+            found[shape["frame"]].append(shape)
+    return dict(found)
+
+
+def _mutable(task: Task) -> frozenset[int]:
+    return frozenset(
+        label.attribute_ids[attribute.name]
+        for label in task.labels
+        for attribute in label.label.attributes
+        if attribute.mutable
+    )
+
+
+def _blocks(
+    pictures: Iterator[Picture], pairs: Sequence[tuple[int, int]], boxes: Boxes
+) -> Iterator[Sequence[Job] | Outcome]:
+    """Runs of pairs that hang together, as the pictures of all of their frames."""
+    follows = dict(pairs)
+    block: list[Job] = []
+    for picture in pictures:
+        previous = block[-1].frame if block else None
+        if previous is not None and follows.get(previous) != picture.frame:
+            if len(block) > 1:
+                yield block
+            block = []
+        if picture.data is None:
+            # It is missing in the pair before it and in the one after it.
+            for first, second in pairs:
+                if picture.frame in (first, second):
+                    yield Outcome(first, error=f"frame {picture.frame}: {picture.error}")
+            if len(block) > 1:
+                yield block
+            block = []
+            continue
+        block.append(Job(picture.frame, picture.data, boxes[picture.frame]))
+        if len(block) > _BLOCK:
+            yield block
+            block = [block[-1]]
+    if len(block) > 1:
+        yield block
+
+
+def _replace(
+    cvat: Cvat,
+    task: Task,
+    before: Mapping[str, list[dict[str, Any]]],
+    boxes: Boxes,
+    tracks: list[dict[str, Any]],
+    journal: Journal,
+) -> None:
+    if digest(cvat.annotations(task)) != digest(before):
+        raise CannotRun(f"somebody has changed the annotations of task {task.id} meanwhile: run again")
+    kept = journal.path.with_suffix(".before.json")
+    write_whole(kept, orjson.dumps(before))
+    gone = {box["id"] for found in boxes.values() for box in found}
+    payload = {
+        "version": 0,
+        "tags": before["tags"],
+        "shapes": [shape for shape in before["shapes"] if shape["id"] not in gone],
+        "tracks": [*before["tracks"], *tracks],
+    }
+    journal.note(replacing=True)
+    try:
+        cvat.replace(task, orjson.dumps(payload))
+    except Refused as error:
+        raise CannotRun(f"the server refuses the tracks: {error}") from error
+    journal.finish()
+    say(f"The tracks are in task {task.id}; what was there before is in {kept}")
+
+
+def _nothing_left(path: Any, options: Options) -> bool:
+    journal = Journal(path)
+    with closing(journal):
+        if options.resume and journal.facts.get("replacing"):
+            journal.finish()
+            say("The tracks are in the task already.")
+            return not journal.bad
+    raise CannotRun("there are no boxes on these frames to make tracks of")

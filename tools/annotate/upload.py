@@ -1,0 +1,247 @@
+"""Annotations to a task in chunks, each exactly once: through lost answers, kills and new starts.
+
+Adding annotations is the one request that does harm when it is made twice. So each chunk is written down before it is
+sent and struck off when the server has answered. When nobody knows whether it arrived, the server is asked for its
+annotations: what is already there is not sent again, and what came twice after all, because the server was still at
+work on the first request, is removed when the run ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tools.annotate.cvat import Cvat, Refused, Task, Unanswered
+from tools.annotate.engines import Outcome
+from tools.annotate.errors import CannotRun
+from tools.annotate.journal import Journal, write_whole
+from tools.annotate.translate import FrameAnnotations
+
+_LARGEST = 8 * 2**20  # bytes of a chunk
+_OLDEST = 20.0  # seconds that an annotation waits for its chunk to be full
+_TRIES = 4
+_FIRST_PAUSE = 2.0
+_SETTLED = 5.0  # seconds after which a server has done what it had begun
+_KINDS = ("tags", "shapes")
+
+Annotations = dict[str, list[dict[str, Any]]]
+
+
+class Uploader:
+    """What is done with the outcomes of a task's frames. chunk: the most frames of a request.
+
+    tags, shapes: how many annotations this run has added. left_out: what had no place in the task -> how often.
+    """
+
+    def __init__(self, cvat: Cvat, task: Task, journal: Journal, chunk: int, say: Callable[[str], None]):
+        self.tags = self.shapes = 0
+        self.left_out: Counter[str] = Counter()
+        self._cvat, self._task, self._journal, self._chunk, self._say = cvat, task, journal, chunk, say
+        self._pending = journal.path.with_suffix(".pending")
+        self._collected: list[FrameAnnotations] = []
+        self._bytes, self._since = 0, 0.0
+
+    def prepare(self, clear: bool, frames: Iterable[int], whole: bool) -> None:
+        """Before the first frame of a new run: notes what is on the server, and removes it from the frames if asked to.
+
+        whole: the frames are all of the task. Raises CannotRun.
+        """
+        for left_over in (self._pending, *self._doubtful_files()):
+            left_over.unlink(missing_ok=True)
+        before = self._cvat.annotations(self._task)
+        count = sum(len(items) for items in before.values())
+        if clear and count:
+            removed = _free(self._journal.path, "removed")
+            write_whole(removed, orjson.dumps(before))
+            self._say(f"The {count} annotations that the task had are kept in {removed}")
+            self._clear(before, set(frames), whole)
+            before = {kind: [] for kind in before} if whole else self._cvat.annotations(self._task)
+        newest = {kind: max((item["id"] for item in before[kind]), default=0) for kind in _KINDS}
+        self._journal.note(newest=newest)
+
+    def settle(self) -> None:
+        """Before the first frame of a run that goes on: finds out what became of the chunk that was on its way."""
+        try:
+            content = orjson.loads(self._pending.read_bytes())
+        except FileNotFoundError:
+            return
+        frames = set(content["frames"])
+        doubtful = not frames <= self._journal.done
+        if doubtful:
+            self._say(f"A chunk of {len(frames)} frames was on its way when the last run ended; looking for it")
+            self._send(frames, content["annotations"], doubtful)
+        self._strike_off(doubtful)
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Takes the outcome of a frame; uploads when enough have come together."""
+        if outcome.annotations is None:
+            self._journal.note_bad(outcome.frame, outcome.error)
+            return
+        found = outcome.annotations
+        self._since = self._since or time.monotonic()
+        self._collected.append(found)
+        self._bytes += sum(len(text) for text in (*found.tags, *found.shapes))
+        self.left_out.update(found.left_out)
+        full = len(self._collected) >= self._chunk or self._bytes >= _LARGEST
+        if full or time.monotonic() - self._since > _OLDEST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Uploads what has come together."""
+        if not self._collected:
+            return
+        collected, self._collected = self._collected, []
+        self._bytes, self._since = 0, 0.0
+        frames = {item.frame for item in collected}
+        annotations = {
+            "tags": [orjson.Fragment(text) for item in collected for text in item.tags],
+            "shapes": [orjson.Fragment(text) for item in collected for text in item.shapes],
+        }
+        write_whole(self._pending, orjson.dumps({"frames": sorted(frames), "annotations": annotations}))
+        self._strike_off(self._send(frames, annotations, doubtful=False))
+
+    def finish(self) -> None:
+        """At the end: uploads the rest and removes what has come twice."""
+        self.flush()
+        self._remove_doubles()
+
+    def _strike_off(self, doubtful: bool) -> None:
+        """The chunk on its way has arrived. If it may have come twice, that is looked into at the end."""
+        if doubtful:
+            self._pending.rename(_free(self._journal.path, "doubtful"))
+        else:
+            self._pending.unlink()
+
+    def _send(self, frames: set[int], annotations: dict[str, list[Any]], doubtful: bool) -> bool:
+        """Makes sure that the annotations of whole frames are on the server; whether they may be there twice.
+
+        doubtful: some may be there already. Raises CannotRun when nobody can know.
+        """
+        for attempt in range(_TRIES):
+            try:
+                if doubtful:
+                    annotations = self._missing(frames, orjson.loads(orjson.dumps(annotations)))
+                if annotations["tags"] or annotations["shapes"]:
+                    payload = {"version": 0, "tracks": [], **annotations}
+                    self._cvat.create(self._task, orjson.dumps(payload))
+                break
+            except Refused as error:
+                if error.status in (400, 413):
+                    return self._send_apart(frames, annotations, error) or doubtful
+                raise CannotRun(f"task {self._task.id}: the server takes no annotations: {error}") from error
+            except Unanswered as error:
+                if attempt + 1 == _TRIES:
+                    raise CannotRun(
+                        f"{self._cvat.url}: {error}; what was found so far is kept, go on with --resume"
+                    ) from error
+                self._say(f"{error}: looking whether the chunk has arrived")
+                doubtful = True
+                time.sleep(_FIRST_PAUSE * 2**attempt)
+        self.tags += len(annotations["tags"])
+        self.shapes += len(annotations["shapes"])
+        self._journal.note_done(frames)
+        return doubtful
+
+    def _send_apart(self, frames: set[int], annotations: dict[str, list[Any]], error: Refused) -> bool:
+        """A chunk that the server refuses, in halves, down to the frames that it refuses."""
+        if len(frames) == 1:
+            self._journal.note_bad(min(frames), f"the server refuses its annotations: {error}")
+            return False
+        parsed = orjson.loads(orjson.dumps(annotations))
+        ordered, half = sorted(frames), len(frames) // 2
+        doubtful = False
+        for part in (set(ordered[:half]), set(ordered[half:])):
+            theirs = {kind: [a for a in parsed[kind] if a["frame"] in part] for kind in _KINDS}
+            doubtful |= self._send(part, theirs, doubtful=False)
+        return doubtful
+
+    def _missing(self, frames: set[int], wanted: Annotations) -> Annotations:
+        """Those of the wanted annotations that the server does not have."""
+        there = {kind: Counter(_key(a) for a in items) for kind, items in self._ours(frames).items()}
+        missing: Annotations = {kind: [] for kind in _KINDS}
+        for kind in _KINDS:
+            for annotation in wanted[kind]:
+                if there[kind][_key(annotation)]:
+                    there[kind][_key(annotation)] -= 1
+                else:
+                    missing[kind].append(annotation)
+        return missing
+
+    def _ours(self, frames: set[int]) -> Annotations:
+        """What came to the server on these frames since the run began, from a function."""
+        newest = self._journal.facts.get("newest", {})
+        now = self._cvat.annotations(self._task)
+        return {
+            kind: [
+                a for a in now[kind]
+                if a["frame"] in frames and a["id"] > newest.get(kind, 0) and a.get("source") == "auto"
+            ]
+            for kind in _KINDS
+        }  # fmt: skip
+
+    def _doubtful_files(self) -> list[Path]:
+        return sorted(self._journal.path.parent.glob(f"{self._journal.path.stem}.doubtful*.json"))
+
+    def _remove_doubles(self) -> None:
+        files = self._doubtful_files()
+        if not files:
+            return
+        # A server that was still at work on the first request when it was asked has finished by now.
+        newest = max(file.stat().st_mtime for file in files)
+        time.sleep(max(0.0, min(_SETTLED, newest + _SETTLED - time.time())))
+        contents = [orjson.loads(file.read_bytes()) for file in files]
+        frames = {frame for content in contents for frame in content["frames"]}
+        doubles: Annotations = {}
+        for kind, items in self._ours(frames).items():
+            wanted = Counter(_key(a) for content in contents for a in content["annotations"][kind])
+            doubles[kind] = []
+            for annotation in sorted(items, key=lambda a: a["id"]):
+                wanted[_key(annotation)] -= 1
+                if wanted[_key(annotation)] < 0:
+                    doubles[kind].append(annotation)
+        if count := sum(map(len, doubles.values())):
+            self._say(f"{count} annotations had arrived twice; removing the second ones")
+            self._delete(doubles)
+        for file in files:
+            file.unlink()
+
+    def _clear(self, before: Annotations, frames: set[int], whole: bool) -> None:
+        if whole:
+            self._cvat.clear(self._task)
+            return
+        # Tracks go over many frames and stay.
+        self._delete({kind: [a for a in before[kind] if a["frame"] in frames] for kind in _KINDS})
+
+    def _delete(self, annotations: Mapping[str, list[dict[str, Any]]]) -> None:
+        payload = {"version": 0, "tracks": [], **annotations}
+        try:
+            self._cvat.delete(self._task, orjson.dumps(payload))
+        except Refused as error:
+            raise CannotRun(f"task {self._task.id}: annotations can't be removed: {error}") from error
+
+
+def _free(journal: Path, what: str) -> Path:
+    """The name of a file beside the journal that is not there yet."""
+    names = (journal.with_suffix(f".{what}{number or ''}.json") for number in itertools.count())
+    return next(path for path in names if not path.exists())
+
+
+def _key(annotation: Mapping[str, Any]) -> Any:
+    """What makes two annotations the same; the server adds attributes and gives groups other numbers."""
+
+    def numbers(values: Iterable[float]) -> tuple[float, ...]:
+        return tuple(round(float(v), 2) for v in values)
+
+    elements = tuple(
+        (e["label_id"], numbers(e.get("points") or ()), bool(e.get("outside")))
+        for e in sorted(annotation.get("elements") or (), key=lambda e: e["label_id"])
+    )
+    rotation = round(float(annotation.get("rotation") or 0), 2)
+    points = numbers(annotation.get("points") or ())
+    return annotation["frame"], annotation["label_id"], annotation.get("type"), points, rotation, elements

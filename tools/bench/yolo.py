@@ -1,0 +1,180 @@
+"""A detector of YOLO11n's size, JPEG request to JSON reply: against its engine alone, and against the plain way.
+
+The weights are random (speed is the same), with a head that finds some dozens of objects. Needs the package ultralytics.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.errors import StartupError
+from common.runtime import limit_threads
+from common.yolo.layout import Hints
+from common.yolo.model import YoloModel
+from tools.bench.compare import report, times_ms
+from tools.new.function import Plan, write_function
+from tools.new.labels import make_labels
+from tools.new.weights import read_weights
+from tools.wrapper import LoadedFunction
+
+SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+THRESHOLD = 0.35
+
+
+def run() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for task in ("detect", "segment"):
+            weights = random_weights(Path(folder), task)
+            _measure(Path(folder), task, weights)
+
+
+def random_weights(folder: Path, task: str) -> Path:
+    """A YOLO11n with random weights, exported to ONNX by Ultralytics' package; its .pt file lies beside it."""
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # nothing is installed while something runs
+    try:
+        import torch
+        from ultralytics import YOLO
+    except ImportError as error:
+        raise StartupError(
+            "the plain way of this measurement needs the package ultralytics: make bench installs it"
+        ) from error
+    torch.manual_seed(0)
+    model = YOLO("yolo11n.yaml" if task == "detect" else "yolo11n-seg.yaml")
+    with torch.no_grad():
+        norms = [module for module in model.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        model.model.eval()
+        for norm in norms:  # each layer's statistics from a picture, so that what it gives depends on the picture
+            norm.momentum, norm.training = 1.0, True
+        pixels = torch.from_numpy(picture((640, 640)).copy()).permute(2, 0, 1)[None].float() / 255
+        model.model(pixels)
+        model.model.eval()
+        for level in model.model.model[-1].cv3:
+            level[-1].weight.normal_(0, 0.5 / level[-1].in_channels ** 0.5)
+            level[-1].bias.fill_(-4.5)
+    path = folder / f"yolo11n-{task}.pt"
+    model.save(str(path))
+    return Path(YOLO(str(path)).export(format="onnx", imgsz=640, verbose=False))
+
+
+def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Discs on a smooth background, as busy as a photograph for a JPEG decoder."""
+    height, width = size_hw
+    random = np.random.default_rng(4)
+    image = cv2.resize(random.integers(0, 256, (27, 48, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(60):
+        center = int(random.integers(0, width)), int(random.integers(0, height))
+        cv2.circle(
+            image, center, int(random.integers(4, height // 6)), [int(v) for v in random.integers(0, 256, 3)], -1
+        )
+    noise = random.normal(0, 6, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def _measure(folder: Path, task: str, weights: Path) -> None:
+    from ultralytics import YOLO
+
+    threads = limit_threads(1)
+    facts = read_weights(weights, Hints(), None)
+    assert facts.names is not None  # Ultralytics' exporter writes them
+    labels = make_labels(facts.names, task)
+    functions = {}
+    with _silence():
+        for precision in ("f32", "bf16"):
+            directory = folder / f"bench-{task}-{precision}"
+            directory.mkdir()
+            plan = Plan(directory.name, "detector", labels, options={"PRECISION": precision}, facts=facts)
+            write_function(directory, plan)
+            path = directory / "function.yaml"  # all cores for one worker; functions have two by custom
+            path.write_text(path.read_text().replace("numWorkers: 2", "numWorkers: 1"))
+            functions[precision] = LoadedFunction(directory, unique=True, logger=_Quiet())
+        packaged = {"torch": YOLO(str(weights.with_suffix(".pt"))), "onnx": YOLO(str(weights), task=task)}
+    model = YoloModel(weights, threads=threads)
+    for name, size_hw in SIZES.items():
+        image = picture(size_hw)
+        jpeg = simplejpeg.encode_jpeg(image, quality=90)
+        body = json.dumps({"image": base64.b64encode(jpeg).decode(), "threshold": THRESHOLD}).encode()
+        tensor = model.prepare(image, model.fit(image.shape))
+
+        def engine_and_decode(jpeg: bytes = jpeg, tensor: Any = tensor) -> Any:
+            simplejpeg.decode_jpeg(jpeg)
+            return model.run(tensor)
+
+        alternatives: dict[str, Callable[[], Any]] = {
+            "engine + JPEG decode": engine_and_decode,
+            "request": partial(functions["f32"], body),
+            "request, PRECISION=bf16": partial(functions["bf16"], body),
+        }
+        for kind, network in packaged.items():
+            alternatives[f"plain way, {kind}"] = _plain(network, body)
+        with _silence():
+            found = len(functions["f32"](body).json())
+            times = times_ms(alternatives, rounds=9)
+        base = "engine + JPEG decode"
+        title = (
+            f"YOLO11n {task}, {name} JPEG of {len(jpeg) / 1e6:.1f} MB, {found} found; {model.engine}, {threads} threads"
+        )
+        plain = {key: f"= {times[key] / times['request']:.2f} x request" for key in times if key.startswith("plain")}
+        report(title, times, base, plain)
+
+
+def _plain(network: Any, body: bytes) -> Callable[[], str]:
+    """What most functions for CVAT do: Pillow, numpy, the package, json."""
+
+    def run() -> str:
+        request = json.loads(body)
+        image = np.array(Image.open(io.BytesIO(base64.b64decode(request["image"]))).convert("RGB"))
+        (result,) = network.predict(image[..., ::-1], conf=THRESHOLD, imgsz=640, verbose=False, retina_masks=True)
+        results = []
+        for i, box in enumerate(result.boxes):
+            annotation = {
+                "confidence": str(float(box.conf)),
+                "label": result.names[int(box.cls)],
+                "points": box.xyxy[0].tolist(),
+                "type": "rectangle",
+            }
+            if result.masks is not None:
+                mask = result.masks.data[i].cpu().numpy().astype(np.uint8)
+                left, top, right, bottom = (int(v) for v in box.xyxy[0])
+                crop = mask[top : bottom + 1, left : right + 1]
+                flat = [*crop.ravel().tolist(), left, top, left + crop.shape[1] - 1, top + crop.shape[0] - 1]
+                contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+                outline = max(contours, key=len).ravel().tolist() if contours else []
+                annotation |= {"type": "mask", "mask": flat, "points": outline}
+            results.append(annotation)
+        return json.dumps(results)
+
+    return run
+
+
+class _Quiet:
+    """A logger as Nuclio's that writes nothing."""
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda *arguments, **facts: None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """No log lines between the numbers."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,199 @@
+"""The process in which a function is tried: `python -P -m tools.check.worker DIRECTORY MODULE FUNCTION SOCKET_FD`.
+
+Takes the steps of Nuclio's wrapper one by one, as `tools.check.run` asks for them, and reports what each did.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import logging
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nuclio_sdk
+
+from tools.serve import frames
+from tools.wrapper import LoadedFunction
+
+# Libraries that take seconds or hundreds of megabytes to import.
+_HEAVY = (
+    "cv2", "detectron2", "diffusers", "jax", "keras", "mmcv", "mmdet", "mmengine", "onnxruntime", "openvino", "paddle",
+    "rapidocr", "sklearn", "tensorflow", "timm", "torch", "torchvision", "transformers", "ultralytics",
+)  # fmt: skip
+_LONGEST_TEXT = 2000
+
+
+def main() -> None:
+    directory, module_name, function_name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    connection = socket.socket(fileno=int(sys.argv[4]))
+    worker = _Worker(directory, module_name, function_name)
+    steps: dict[str, Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]] = {
+        "import": worker.load_module,
+        "start": worker.start,
+        "call": worker.call,
+    }
+    while True:
+        try:
+            header, body = frames.receive(connection)
+        except EOFError:
+            return
+        answer, reply = steps[header["step"]](header, body)
+        connection.sendall(frames.pack(answer, reply))
+
+
+class _Worker:
+    def __init__(self, directory: Path, module_name: str, function_name: str):
+        self._directory, self._module_name, self._function_name = directory, module_name, function_name
+        self._log = _Log()
+        self._returned = ""
+        self._function: LoadedFunction
+
+    def load_module(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Imports the handler's module; says how long that took and which heavy libraries came with it."""
+        self._forget_own_modules()
+        sys.path.insert(0, str(self._directory))
+        begin = time.perf_counter()
+        try:
+            module = importlib.import_module(self._module_name)
+            handler = getattr(module, self._function_name)
+        except BaseException as error:
+            return self._problem(error), b""
+        seconds = time.perf_counter() - begin
+        owner = sys.modules.get(getattr(handler, "__module__", None) or "")
+        setattr(module, self._function_name, self._recorded(handler))
+        answer = {
+            "seconds": seconds,
+            "heavy": [name for name in _HEAVY if name in sys.modules],
+            "init_context": hasattr(module, "init_context"),
+            "init_context_found": hasattr(owner, "init_context"),
+        }
+        return answer, b""
+
+    def start(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Calls `init_context`."""
+        logger = nuclio_sdk.Logger(logging.DEBUG)
+        logger.set_handler("default", self._log, nuclio_sdk.logger.JSONFormatter())
+        begin = time.perf_counter()
+        try:
+            self._function = LoadedFunction(self._directory, logger=logger)
+        except BaseException as error:
+            return self._problem(error), b""
+        return {"seconds": time.perf_counter() - begin, **self._log.facts(b"")}, b""
+
+    def call(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Answers one request as the wrapper does: an exception of any kind becomes 500 with its traceback."""
+        self._log.clear()
+        self._returned = ""
+        begin = time.perf_counter()
+        try:
+            reply = self._function(body, header["content_type"])
+            status, content_type, text = reply.status, reply.content_type, reply.body
+        except BaseException as error:
+            status, content_type = 500, "text/plain"
+            text = f'Exception caught in handler - "{error}": {traceback.format_exc()}'.encode()
+            self._returned = f"raised {type(error).__name__}"
+        answer = {
+            "status": status,
+            "content_type": content_type,
+            "returned": self._returned,
+            "seconds": time.perf_counter() - begin,
+            **self._log.facts(body),
+        }
+        return answer, text
+
+    def _recorded(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The handler, with a note of what it returned, which the reply does not show any more."""
+
+        def note(output: Any) -> Any:
+            inner = output.body if isinstance(output, nuclio_sdk.Response) else output
+            self._returned = type(inner).__name__
+            if inner is not output:
+                self._returned = f"Response with a {self._returned}"
+            return output
+
+        @functools.wraps(handler)
+        def recorded(context: Any, event: Any) -> Any:
+            output = handler(context, event)
+            if not inspect.iscoroutine(output):
+                return note(output)
+
+            async def finished() -> Any:
+                return note(await output)
+
+            return finished()
+
+        return recorded
+
+    def _forget_own_modules(self) -> None:
+        """A function's own `common` or `tools` goes before this project's, of which some modules are imported already."""
+        for name in ("common", "tools"):
+            if (self._directory / name).is_dir() or (self._directory / f"{name}.py").is_file():
+                for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+                    del sys.modules[loaded]
+
+    def _problem(self, error: BaseException) -> dict[str, Any]:
+        """What an exception says, and where in the function's own files it came from."""
+        place = ""
+        for frame in traceback.extract_tb(error.__traceback__):
+            path = Path(frame.filename)
+            if path.is_relative_to(self._directory):
+                place = f"{path.relative_to(self._directory)}:{frame.lineno}"
+        traceback.print_exception(error)
+        return {
+            "problem": {
+                "type": type(error).__name__,
+                "bases": [base.__name__ for base in type(error).__mro__],
+                "message": " ".join(str(error).split())[:_LONGEST_TEXT],
+                "place": place,
+                "module": getattr(error, "name", None) or "",
+                "file": str(getattr(error, "filename", None) or ""),
+            }
+        }
+
+
+class _Log:
+    """Where the function's logger writes: keeps no record, but their sizes and whether one holds the request's image."""
+
+    def __init__(self) -> None:
+        self._records: list[str] = []
+
+    def clear(self) -> None:
+        self._records.clear()
+
+    def facts(self, body: bytes) -> dict[str, Any]:
+        """The largest record in bytes, and whether a record has a part of an image of the request."""
+        text = "".join(self._records)
+        return {
+            "largest_record": max((len(record.encode()) for record in self._records), default=0),
+            "image_in_log": any(part in text for part in _image_parts(body)),
+        }
+
+    def write(self, text: str) -> None:
+        if text != "\n":
+            self._records.append(text)
+            sys.stderr.write(text[:_LONGEST_TEXT] + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _image_parts(body: bytes) -> list[str]:
+    """A stretch out of each image of a request, by which it is known again."""
+    try:
+        request = json.loads(body)
+    except ValueError:
+        return []
+    images = [request.get(name) for name in ("image", "image0", "image1")] if isinstance(request, dict) else []
+    return [image[100:160] for image in images if isinstance(image, str) and len(image) > 200]
+
+
+if __name__ == "__main__":
+    main()

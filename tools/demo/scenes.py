@@ -1,0 +1,151 @@
+"""What the demo sends: requests for each kind of function, made from one photograph, and how their replies are drawn."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.draw import overlay
+from tools.train_shapes.draw import draw_shapes
+
+Image = NDArray[np.uint8]
+PHOTOGRAPH = Path(__file__).with_name("cat_mug.jpg")
+
+MUG, LAMP, HEAD, KEYS = [58, 180, 308, 355], [145, 0, 318, 85], [440, 103, 612, 265], [526, 222, 640, 332]
+_FRAMES = 12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One function's part of the demo.
+
+    steps: each makes a request body from the reply to the one before it (None for the first).
+    draw: the picture of the last reply.
+    """
+
+    function: str
+    title: str
+    steps: list[Callable[[Any], dict[str, Any]]]
+    draw: Callable[[Any], Image]
+
+
+def all_scenes() -> list[Scene]:
+    photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
+    return [_text(photograph), _shapes(), _click(photograph), _track(photograph), _again(photograph)]
+
+
+def _text(photograph: Image) -> Scene:
+    return Scene(
+        "onnx-rapidocr-text",
+        "Text in a photograph, found and read",
+        [lambda _: {"image": base64.b64encode(PHOTOGRAPH.read_bytes()).decode()}],
+        lambda reply: overlay(photograph, reply),
+    )
+
+
+def _shapes() -> Scene:
+    drawn = draw_shapes(seed=24, size_hw=(480, 640)).image
+    return Scene(
+        "onnx-yolo-shapes",
+        "Drawn shapes, found by a tiny YOLO with masks",
+        [lambda _: {"image": _png(drawn)}],
+        lambda reply: overlay(drawn, reply),
+    )
+
+
+def _click(photograph: Image) -> Scene:
+    body = {
+        "image": _png(photograph),
+        "pos_points": [[215, 225]],
+        "neg_points": [[200, 400]],
+        "obj_bbox": [MUG[:2], MUG[2:]],
+    }
+    return Scene(
+        "opencv-grabcut",
+        "The mug, cut out from a box, a click on it and one beside it",
+        [lambda _: body],
+        lambda reply: overlay(photograph, reply),
+    )
+
+
+def _track(photograph: Image) -> Scene:
+    def later(k: int) -> Callable[[Any], dict[str, Any]]:
+        return lambda reply: {
+            "image": _png(moved(photograph, k)),
+            "shapes": [None, None],
+            "states": reply["states"],
+        }
+
+    first = {
+        "image": _png(photograph),
+        "shapes": [{"type": "rectangle", "points": MUG}, {"type": "rectangle", "points": HEAD}],
+        "states": [],
+    }
+    return Scene(
+        "opencv-opticalflow",
+        f"The mug and the cat's head, followed over {_FRAMES} frames while the camera moves and zooms",
+        [lambda _: first, *(later(k) for k in range(1, _FRAMES + 1))],
+        lambda reply: overlay(moved(photograph, _FRAMES), reply),
+    )
+
+
+def _again(photograph: Image) -> Scene:
+    boxes0, order = [MUG, LAMP, HEAD, KEYS], [2, 0, 3, 1]
+    after = moved(photograph, 3)
+    boxes1 = [moved_box(boxes0[i], 3, photograph.shape[:2]) for i in order]
+    body = {
+        "image0": _png(photograph),
+        "image1": _png(after),
+        "boxes0": [_cvat_shape(box, 0) for box in boxes0],
+        "boxes1": [_cvat_shape(box, 1) for box in boxes1],
+        "max_distance": 100,
+    }
+
+    def draw(reply: Any) -> Image:
+        names = [chr(ord("A") + i) for i in range(len(boxes0))]
+        found = {partner: name for name, partner in zip(names, reply, strict=True) if partner >= 0}
+        left = overlay(photograph, [_named(box, name) for box, name in zip(boxes0, names, strict=True)])
+        right = overlay(after, [_named(box, found.get(i, "?")) for i, box in enumerate(boxes1)])
+        return np.hstack([left, right])
+
+    return Scene("opencv-appearance", "Four objects of one frame, found again in another", [lambda _: body], draw)
+
+
+def moved(image: Image, k: int) -> Image:
+    """The picture k frames later: the camera goes right and down and comes a little closer."""
+    height, width = image.shape[:2]
+    frame = cv2.warpAffine(image, _motion(k, (height, width)), (width, height), borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(frame, np.uint8)
+
+
+def moved_box(box: list[int], k: int, size_hw: tuple[int, ...]) -> list[float]:
+    """Where a box [left, top, right, bottom] of the first frame is k frames later, inside the frame."""
+    matrix = _motion(k, (size_hw[0], size_hw[1]))
+    corners = (matrix[:, :2] @ np.array(box, np.float64).reshape(2, 2).T).T + matrix[:, 2]
+    left, top, right, bottom = np.clip(corners, 0, (size_hw[1], size_hw[0])).ravel().round(1).tolist()
+    return [left, top, right, bottom]
+
+
+def _motion(k: int, size_hw: tuple[int, int]) -> NDArray[np.float64]:
+    scale, center = 1 + 0.008 * k, np.array([size_hw[1], size_hw[0]]) / 2
+    shift = center - scale * center + (-4.0 * k, -2.5 * k)
+    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+
+def _cvat_shape(box: list[Any], frame: int) -> dict[str, Any]:
+    return {"type": "rectangle", "frame": frame, "label_id": 1, "points": box, "attributes": [], "group": 0}
+
+
+def _named(box: list[Any], name: str) -> dict[str, Any]:
+    return {"type": "rectangle", "label": name, "points": box}
+
+
+def _png(image: Image) -> str:
+    return base64.b64encode(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()).decode()

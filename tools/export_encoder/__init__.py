@@ -1,0 +1,1 @@
+"""`python -m tools.export_encoder`: a SAM function's image encoder as an ONNX file, and what that is worth here."""

@@ -1,0 +1,121 @@
+"""The labels of a function for a model: one for each class, of the type that the model's task gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import StartupError, describe
+from common.skeleton import COCO_EDGES, COCO_JOINTS, skeleton_svg
+from common.yolo.metadata import class_names
+
+LABEL_TYPES = {"detect": "rectangle", "segment": "mask", "pose": "skeleton", "obb": "rectangle", "classify": "tag"}
+
+
+def make_labels(
+    names: Sequence[str], task: str, joints: Sequence[str] = (), edges: Sequence[tuple[int, int]] = ()
+) -> list[dict[str, Any]]:
+    """The labels of a function.yaml, ids in the order of the names; joints and edges are those of a pose."""
+    labels: list[dict[str, Any]] = [
+        {"id": i, "name": name, "type": LABEL_TYPES[task]} for i, name in enumerate(class_names(tuple(names)))
+    ]
+    if task == "pose":
+        parts = [{"id": i, "name": joint, "type": "points"} for i, joint in enumerate(joints)]
+        svg = skeleton_svg(joints, edges)
+        for label in labels:
+            label |= {"sublabels": parts, "svg": svg}
+    return labels
+
+
+def read_names(text: str) -> list[str]:
+    """Class names from a list with commas, or from a file: one in each line, or a data set's YAML with `names`.
+
+    Raises StartupError when there are none, or one stands there twice.
+    """
+    path = Path(text)
+    if path.suffix in (".txt", ".names", ".yaml", ".yml") and path.is_file():
+        content = path.read_text(encoding="utf-8")
+        names = _from_yaml(path, content) if path.suffix in (".yaml", ".yml") else content.splitlines()
+    else:
+        names = text.split(",")
+    cleaned = [name.strip() for name in names if name.strip()]
+    if not cleaned:
+        raise StartupError(
+            f"LABELS: expected names with commas between them or a file with names, got {describe(text)}"
+        )
+    if repeated := sorted({name for name in cleaned if cleaned.count(name) > 1}):
+        raise StartupError(f"LABELS: {', '.join(repeated)} stands there more than once")
+    return cleaned
+
+
+def read_joints(text: str, count: int | None, known: Sequence[str] | None) -> list[str]:
+    """The names of a skeleton's joints.
+
+    text: JOINTS, names with commas, or empty. count: how many the model finds, None if its file doesn't say.
+    known: names from the file. COCO's seventeen are known; others are numbered. Raises StartupError when the two don't fit.
+    """
+    if text.isdecimal():
+        count = count or int(text)
+        text = ""
+    if text:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if count is not None and len(names) != count:
+            raise StartupError(f"JOINTS: the model finds {count} joints, got {len(names)} names")
+        return names
+    if count is None:
+        raise StartupError("JOINTS: the file doesn't say how many joints there are: give their names, or their number")
+    if known is not None and len(known) == count and len(set(known)) == count:
+        return list(known)
+    return list(COCO_JOINTS) if count == len(COCO_JOINTS) else [f"joint {i}" for i in range(1, count + 1)]
+
+
+def read_edges(text: str, joints: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of joints that a line joins: `1-2,2-3` by number from 1, or `nose-left_eye` by name; empty: COCO's for its
+    joints, none for others. Raises StartupError for what is neither."""
+    if not text.strip():
+        return list(COCO_EDGES) if tuple(joints) == COCO_JOINTS else []
+    edges = []
+    for item in text.split(","):
+        ends = [_joint_index(part, joints) for part in _ends(item, joints)]
+        if len(ends) != 2 or None in ends:
+            raise StartupError(
+                f"EDGES: expected pairs of joints such as 1-2,2-3 (numbers from 1 to {len(joints)}) or names with a dash "
+                f"between them, got {describe(item.strip())}"
+            )
+        edges.append((ends[0], ends[1]))
+    return [(a, b) for a, b in edges if a is not None and b is not None]
+
+
+def _ends(item: str, joints: Sequence[str]) -> list[str]:
+    # A joint's name may hold dashes itself: take the split at which both ends are joints.
+    parts = item.strip().split("-")
+    for i in range(1, len(parts)):
+        first, second = "-".join(parts[:i]).strip(), "-".join(parts[i:]).strip()
+        if _joint_index(first, joints) is not None and _joint_index(second, joints) is not None:
+            return [first, second]
+    return []
+
+
+def _joint_index(text: str, joints: Sequence[str]) -> int | None:
+    if text in joints:
+        return list(joints).index(text)
+    if re.fullmatch(r"\d+", text) and 1 <= int(text) <= len(joints):
+        return int(text) - 1
+    return None
+
+
+def _from_yaml(path: Path, content: str) -> list[str]:
+    try:
+        parsed = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise StartupError(f"LABELS: {path}: not YAML: {' '.join(str(error).split())}") from error
+    names = parsed.get("names") if isinstance(parsed, dict) else parsed
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list):
+        raise StartupError(f"LABELS: {path}: expected a list under names, got {describe(names)}")
+    return [str(name) for name in names]

@@ -1,0 +1,100 @@
+"""What a weight file says about its model: task, classes, joints."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import StartupError, describe
+from common.yolo.layout import Hints
+from common.yolo.metadata import TASKS
+
+SUFFIXES = (".onnx", ".xml", ".pt")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """files: all that belong to the model; the first is the one to open.
+
+    names: of the classes, None when the file has none; classes: how many, None when the outputs don't tell either.
+    joints: how many a pose has. joint_names: as the file has them. size_hw: of the input, for the summary.
+    layout: as common.yolo.layout names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
+    """
+
+    files: tuple[Path, ...]
+    task: str
+    names: tuple[str, ...] | None
+    classes: int | None
+    size_hw: tuple[int, int] | None
+    joints: int | None = None
+    joint_names: tuple[str, ...] | None = None
+    layout: str = ""
+    ultralytics: bool = False
+
+
+def read_weights(path: Path, hints: Hints, image_size: str | None) -> Facts:
+    """Opens a weight file and reads it. Raises StartupError for one that can't be served, with what to do about it."""
+    if not path.exists():
+        raise StartupError(f"WEIGHTS: there is no {path}")
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise StartupError(f"WEIGHTS: expected a file {', '.join(SUFFIXES)}, got {describe(path.name)}")
+    return _read_pt(path) if path.suffix == ".pt" else _read_exported(path, hints, image_size)
+
+
+def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
+    from common.yolo.model import YoloModel, model_file
+
+    file = model_file(path)
+    engine = "openvino" if file.suffix == ".xml" else "onnxruntime"
+    model = YoloModel(file, engine=engine, hints=hints, image_size=image_size)
+    beside: list[Path] = []
+    if file.suffix == ".xml":
+        beside = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
+    else:
+        beside = [file.with_name(file.name + ".data")]  # weights of over 2 GB stand in a file of their own
+    layout, metadata = model.layout, model.metadata
+    return Facts(
+        files=(file, *(other for other in beside if other.is_file())),
+        task=layout.task,
+        names=model.names,
+        classes=layout.classes,
+        size_hw=model.size_hw,
+        joints=layout.joints[0] if layout.joints else None,
+        joint_names=metadata.joint_names,
+        layout=layout.name,
+        ultralytics=metadata.task is not None,
+    )
+
+
+def _read_pt(path: Path) -> Facts:
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # nothing is installed while something runs
+    try:
+        from ultralytics import YOLO
+    except ImportError as error:
+        raise StartupError(
+            f"{path}: .pt files are read with the package ultralytics (AGPL-3.0), which is not installed here: "
+            "pip install ultralytics, or export the model where it is: yolo export model=best.pt format=onnx"
+        ) from error
+    try:
+        model: Any = YOLO(str(path))
+        names = tuple(str(name) for _, name in sorted(model.names.items()))
+        task = str(model.task)
+    except Exception as error:  # a file of another kind fails in many ways
+        raise StartupError(f"{path}: no model of Ultralytics: {str(error)[:200]}") from error
+    if task not in TASKS:
+        raise StartupError(f"{path}: the model's task is {task}; served here: {', '.join(TASKS)}")
+    shape = getattr(model.model, "kpt_shape", None)
+    joint_names = getattr(model.model, "kpt_names", None) or {}
+    return Facts(
+        files=(path,),
+        task=task,
+        names=names,
+        classes=len(names),
+        size_hw=None,
+        joints=int(shape[0]) if task == "pose" and shape else None,
+        joint_names=tuple(next(iter(joint_names.values()))) if joint_names else None,
+        ultralytics=True,
+    )

@@ -1,0 +1,160 @@
+"""The HTTP side: an application for each function, and the part of Nuclio's dashboard API that CVAT uses."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from common.config import read_yaml
+from tools.serve.pool import Pool, PoolReply, duration_s
+
+NAMESPACE, PROJECT = "nuclio", "cvat"
+_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A function with its workers and its port."""
+
+    pool: Pool
+    port: int
+
+    def to_nuclio(self) -> dict[str, Any]:
+        """The function as the dashboard describes it."""
+        content = read_yaml(self.pool.config.directory / "function.yaml")
+        metadata = content.get("metadata") or {}
+        labels = {**(metadata.get("labels") or {}), "nuclio.io/project-name": PROJECT}
+        url = f"localhost:{self.port}"
+        return {
+            "metadata": {**metadata, "namespace": NAMESPACE, "labels": labels},
+            "spec": {key: value for key, value in (content.get("spec") or {}).items() if key != "build"},
+            "status": {
+                "state": self.pool.state,
+                "httpPort": self.port,
+                "message": self.pool.error if self.pool.state == "error" else "",
+                "internalInvocationUrls": [url],
+                "externalInvocationUrls": [url],
+            },
+        }
+
+
+def function_app(served: Served) -> Starlette:
+    """Every path and method goes to the function, as under Nuclio's HTTP trigger."""
+
+    async def serve(request: Request) -> Response:
+        if request.url.path.startswith("/__internal/health"):
+            return Response()
+        return await _invoke(served, request, request.url.path)
+
+    routes = [Route("/{path:path}", serve, methods=_ANY_METHOD)]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _as_json})
+
+
+def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
+    """`/api/functions`, `/api/functions/{name}`, `/api/function_invocations`, and a page that lists the functions."""
+
+    def in_scope(request: Request) -> bool:
+        project = request.headers.get("x-nuclio-project-name") or PROJECT
+        namespace = request.headers.get("x-nuclio-function-namespace") or NAMESPACE
+        return project in (PROJECT, "*") and namespace in (NAMESPACE, "*")
+
+    async def list_functions(request: Request) -> Response:
+        shown = functions if in_scope(request) else {}
+        return JSONResponse({name: served.to_nuclio() for name, served in shown.items()})
+
+    async def get_function(request: Request) -> Response:
+        served = functions.get(request.path_params["name"])
+        if served is None or not in_scope(request):
+            return JSONResponse({"error": "Function not found"}, status_code=404)
+        return JSONResponse(served.to_nuclio())
+
+    async def invoke(request: Request) -> Response:
+        name = request.headers.get("x-nuclio-function-name", "")
+        if not name:
+            return JSONResponse({"error": "Function name must be provided"}, status_code=400)
+        timeout = request.headers.get("x-nuclio-invoke-timeout")
+        try:
+            if timeout:
+                duration_s(timeout)
+        except ValueError:
+            return JSONResponse({"error": "Invalid invoke timeout"}, status_code=400)
+        served = functions.get(name)
+        if served is None or not in_scope(request):
+            message = f"Failed to invoke function: Function not found: {name} @ {NAMESPACE}"
+            return JSONResponse({"error": message}, status_code=404)
+        return await _invoke(served, request, "/" + request.headers.get("x-nuclio-path", "").lstrip("/"))
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(_page(functions))
+
+    async def health(request: Request) -> Response:
+        states = {name: served.pool.state for name, served in functions.items()}
+        well = all(state == "ready" for state in states.values())
+        return JSONResponse({"healthy": well, "functions": states}, status_code=200 if well else 503)
+
+    routes = [
+        Route("/", page),
+        Route("/health", health),
+        Route("/api/functions", list_functions),
+        Route("/api/functions/", list_functions),
+        Route("/api/functions/{name}", get_function),
+        Route("/api/function_invocations", invoke, methods=_ANY_METHOD),
+        Route("/api/function_invocations/{path:path}", invoke, methods=_ANY_METHOD),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _as_json})
+
+
+async def _invoke(served: Served, request: Request, path: str) -> Response:
+    limit = served.pool.limits.body_bytes
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                reply = PoolReply.error(
+                    400, f"body: larger than {limit} bytes (maxRequestBodySize in {served.pool.config.name})"
+                )
+                return _response(reply)
+    except ClientDisconnect:
+        return Response(status_code=499)
+    headers = {key: value for key, value in request.headers.items() if not key.startswith("x-nuclio-")}
+    return _response(await served.pool.invoke(request.method, path, headers, bytes(body)))
+
+
+def _response(reply: PoolReply) -> Response:
+    return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
+
+
+async def _as_json(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+def _page(functions: Mapping[str, Served]) -> str:
+    rows = "".join(
+        "<tr>"
+        f"<td><b>{html.escape(served.pool.config.annotations.get('name', name))}</b><br><code>{html.escape(name)}</code></td>"
+        f"<td>{served.pool.config.kind}</td>"
+        f"<td class={served.pool.state}>{served.pool.state}</td>"
+        f"<td><code>http://localhost:{served.port}</code></td>"
+        f"<td>{html.escape(served.pool.config.description)}</td>"
+        "</tr>"
+        for name, served in functions.items()
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>CVAT functions</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; width: 100% }} td, th {{ text-align: left; padding: .5rem; border-bottom: 1px solid #ddd; vertical-align: top }}
+.ready {{ color: #176f2c }} .error, .unhealthy {{ color: #b3261e }} .building {{ color: #8a6100 }}
+</style>
+<h1>CVAT functions</h1>
+<p>Point CVAT at this server with <code>CVAT_NUCLIO_HOST</code> and <code>CVAT_NUCLIO_PORT</code>; its AI tools then list these functions.</p>
+<table><tr><th>Function<th>Kind<th>State<th>Address<th>What it does</tr>{rows}</table></html>"""

@@ -1,0 +1,288 @@
+"""The worker processes of one function: started, given one request at a time, stopped, and started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.config import FunctionConfig, http_trigger, read_yaml
+from tools.collection import ROOT
+from tools.serve import frames
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between a worker's death and its next start
+_STARTS_BEFORE_GIVING_UP = 4  # as with the restart policy of the collection's function.yaml: one start and three more
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a function.yaml says about requests, with Nuclio's defaults."""
+
+    workers: int = 1
+    body_bytes: int = 4 * 2**20
+    worker_wait_s: float = 10.0
+    event_timeout_s: float | None = None
+
+    @classmethod
+    def load(cls, directory: Path) -> Limits:
+        spec = read_yaml(directory / "function.yaml").get("spec") or {}
+        trigger = http_trigger(spec)
+        attributes = trigger.get("attributes") or {}
+        timeout = spec.get("eventTimeout")
+        return cls(
+            workers=int(trigger.get("numWorkers") or trigger.get("maxWorkers") or 1),
+            body_bytes=int(attributes.get("maxRequestBodySize") or cls.body_bytes),
+            worker_wait_s=int(trigger.get("workerAvailabilityTimeoutMilliseconds") or 10000) / 1000,
+            event_timeout_s=duration_s(str(timeout)) if timeout else None,
+        )
+
+
+@dataclass(frozen=True)
+class PoolReply:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def error(cls, status: int, message: str) -> PoolReply:
+        return cls(status, json.dumps({"error": message}).encode())
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a duration as Go writes it, such as 30s, 1m30s or 500ms."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"expected a duration such as 30s or 1m30s, got {text!r}")
+    return sum(float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts)
+
+
+class Pool:
+    """The workers of the function in a directory.
+
+    environment: variables of the workers beyond the server's own. workers: how many, None as function.yaml says.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], workers: int | None = None):
+        self.config = FunctionConfig.load(directory)
+        self.limits = Limits.load(directory)
+        self.error = ""
+        self._environment = environment
+        self._workers = [_Worker(self, i) for i in range(workers or self.limits.workers)]
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+
+    @property
+    def state(self) -> str:
+        """Nuclio's word for it: ready, building (starting for the first time), unhealthy or error."""
+        if any(worker.ready for worker in self._workers):
+            return "ready"
+        if all(worker.failed for worker in self._workers):
+            return "error"
+        return "unhealthy" if self._ready.is_set() else "building"
+
+    @property
+    def process_ids(self) -> list[int]:
+        return [worker.process.pid for worker in self._workers if worker.process and worker.ready]
+
+    def start(self) -> None:
+        """Starts the workers; returns at once."""
+        self._tasks = [asyncio.create_task(worker.keep_alive()) for worker in self._workers]
+
+    async def settled(self) -> None:
+        """Waits until a worker is ready or all have given up."""
+        while self.state == "building":
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Ends all workers; none is left when this returns."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.end() for worker in self._workers))
+
+    async def invoke(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> PoolReply:
+        """Hands a request to the next free worker and returns its reply, or the error that Nuclio would give."""
+        name = self.config.name
+        if self.state == "error":
+            return PoolReply.error(503, f"{name} could not start: {self.error}")
+        try:
+            worker = await asyncio.wait_for(self._take(), self.limits.worker_wait_s)
+        except TimeoutError:
+            return PoolReply.error(503, f"{name}: no worker was free within {self.limits.worker_wait_s:g} s")
+        # A client that goes away must not take the worker with it: the request is finished in any case.
+        return await asyncio.shield(asyncio.create_task(self._serve(worker, method, path, headers, body)))
+
+    async def _take(self) -> _Worker:
+        while True:
+            worker = await self._idle.get()
+            if worker.ready:
+                return worker
+
+    async def _serve(
+        self, worker: _Worker, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> PoolReply:
+        name = self.config.name
+        header = {
+            "method": method,
+            "path": path,
+            "headers": dict(headers),
+            "content_type": headers.get("content-type", ""),
+        }
+        try:
+            async with asyncio.timeout(self.limits.event_timeout_s):
+                answer, reply_body = await worker.ask(header, body)
+        except TimeoutError:
+            worker.kill()
+            limit = self.limits.event_timeout_s
+            return PoolReply.error(408, f"{name}: no answer within {limit:g} s (eventTimeout); its worker starts again")
+        except (OSError, asyncio.IncompleteReadError):
+            return PoolReply.error(
+                502, f"{name}: its worker died during the request and starts again; its log says why"
+            )
+        self._idle.put_nowait(worker)
+        return PoolReply(answer["status"], reply_body, answer["content_type"], answer["headers"])
+
+    def worker_is_ready(self, worker: _Worker) -> None:
+        self._ready.set()
+        self._idle.put_nowait(worker)
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a worker: the function's own settings as Nuclio sets them, and where modules are found."""
+        config = self.config
+        return {
+            **os.environ,
+            "NUCLIO_FUNCTION_NAME": config.name,
+            "NUCLIO_FUNCTION_DESCRIPTION": config.description,
+            "NUCLIO_FUNCTION_INSTANCE": "tools.serve",
+            **config.environment,
+            **self._environment,
+            "PYTHONPATH": os.pathsep.join([str(config.directory), str(ROOT)]),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+class _Worker:
+    def __init__(self, pool: Pool, index: int):
+        self._pool, self._index = pool, index
+        self.process: asyncio.subprocess.Process | None = None
+        self.ready = self.failed = self._settled = False
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def keep_alive(self) -> None:
+        """Starts the process, and again whenever it ends; gives up when it can't be started several times in a row."""
+        starts, pause = 0, _FIRST_PAUSE
+        while True:
+            starts += 1
+            problem = await self._start()
+            if not problem:
+                starts, pause = 0, _FIRST_PAUSE
+                self._pool.worker_is_ready(self)
+            assert self.process is not None
+            status = await self.process.wait()
+            self._disconnect()
+            if problem:
+                self._pool.error = problem
+                self._log(f"can't start: {problem}")
+                if starts >= _STARTS_BEFORE_GIVING_UP or self._settled:
+                    self.failed = True
+                    return
+            else:
+                reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+                self._log(f"worker process {self.process.pid} ended with {reason}; starting it again")
+            await asyncio.sleep(pause if problem else 0)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def ask(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        assert self._writer is not None
+        self._writer.write(frames.pack(header, body))
+        await self._writer.drain()
+        return await frames.receive_async(self._reader)
+
+    def kill(self) -> None:
+        self.ready = False
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # The process leads a group of its own: what it has started goes with it.
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        self._disconnect()
+        if self.process is None or self.process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            self.kill()
+            await self.process.wait()
+
+    async def _start(self) -> str:
+        """Starts the process and waits until its function is loaded; returns what went wrong, or nothing."""
+        ours, theirs = socket.socketpair()
+        directory = self._pool.config.directory
+        arguments = (str(directory), str(theirs.fileno()), str(self._index))
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tools.serve.worker",
+                *arguments,
+                cwd=directory,
+                env=self._pool.variables(),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                limit=2**20,
+            )
+        finally:
+            theirs.close()
+        self._copying = asyncio.create_task(self._copy_output(self.process))
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=2**20)
+        try:
+            message, _ = await frames.receive_async(self._reader)
+        except (OSError, asyncio.IncompleteReadError):
+            return f"the worker process ended with status {await self.process.wait()} before it was ready"
+        if not message["ready"]:
+            # A wrong setting stays wrong: what a function says of itself at start is not tried again.
+            self._settled = bool(message.get("settled"))
+            return str(message["error"])
+        self.ready = True
+        return ""
+
+    async def _copy_output(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line longer than the buffer: its rest comes next
+                continue
+            if not line:
+                return
+            self._log(line.decode("utf-8", "replace").rstrip())
+
+    def _disconnect(self) -> None:
+        self.ready = False
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _log(self, text: str) -> None:
+        moment = time.strftime("%H:%M:%S")
+        print(f"{moment} {self._pool.config.name}/{self._index} {text}", file=sys.stderr, flush=True)

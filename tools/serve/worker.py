@@ -1,0 +1,81 @@
+"""A worker process: one copy of a function, answering one request at a time over the socket it was given.
+
+`python -m tools.serve.worker DIRECTORY SOCKET_FD WORKER_ID`; started by `tools.serve.pool`, ends when the server is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import Any
+
+import nuclio_sdk
+
+from common.errors import StartupError
+from tools.serve import frames
+from tools.wrapper import LoadedFunction, Reply
+
+
+def main() -> None:
+    directory, descriptor, worker_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    connection = socket.socket(fileno=descriptor)
+    logger = nuclio_sdk.Logger(logging.INFO)
+    logger.set_handler("default", sys.stderr, _LineFormatter())
+    try:
+        function = LoadedFunction(directory, logger=logger, worker_id=worker_id)
+    except BaseException as error:
+        settled = isinstance(error, StartupError)
+        text = str(error) if settled else f"{type(error).__name__}: {str(error)[:2000]}"
+        connection.sendall(frames.pack({"ready": False, "error": text, "settled": settled}))
+        if settled:
+            sys.exit(1)
+        raise
+    connection.sendall(frames.pack({"ready": True}))
+    while True:
+        try:
+            header, body = frames.receive(connection)
+        except EOFError:
+            return
+        reply = _answer(function, header, body)
+        connection.sendall(
+            frames.pack(
+                {"status": reply.status, "content_type": reply.content_type, "headers": reply.headers}, reply.body
+            )
+        )
+
+
+def _answer(function: LoadedFunction, header: dict[str, Any], body: bytes) -> Reply:
+    try:
+        return function(
+            body,
+            header["content_type"],
+            header["path"],
+            method=header["method"],
+            headers=header["headers"],
+        )
+    except Exception as error:
+        # A handler's own exception: the wrapper answers it with 500 and lives on.
+        function.context.logger.error_with("Exception caught in handler", err=str(error)[:500])
+        logging.getLogger("tools.serve").exception("Exception caught in handler")
+        return Reply(
+            500,
+            b'{"error": "the handler raised %b; its log says why"}' % type(error).__name__.encode(),
+            "application/json",
+            {},
+        )
+
+
+class _LineFormatter(logging.Formatter):
+    """A log record as one line: level, message and the values beside it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = getattr(record, "with", None) or {}
+        trace = values.pop("trace", None) if isinstance(values, dict) else None
+        text = " ".join(f"{key}={value}" for key, value in values.items())
+        line = f"{record.levelname.lower()}: {record.getMessage()} {text}".rstrip()
+        return f"{line}\n{trace.rstrip()}" if trace else line
+
+
+if __name__ == "__main__":
+    main()

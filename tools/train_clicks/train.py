@@ -1,0 +1,325 @@
+"""The training: first clicks and boxes on stills, then clips, where the memory of a shape has to find it again.
+
+The modules are transformers' own, in the order in which its inference runs them, but for many drawings at a time and
+with gradients. Losses are those of SAM 2: focal and dice on the mask, the error of the predicted IoU, and whether the
+shape is in sight.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.train_clicks.drawings import Bitmap, box_around, click_inside, clip, large_enough, still
+from tools.train_clicks.network import SIDE, image_processor, make_network
+
+_STILLS, _CLIPS, _CLIP_LENGTH = 3000, 500, 7
+_SIZES = ((120, 160), (160, 120), (136, 136))  # height and width of the drawings
+_STILL_BATCH, _CLIP_BATCH = 16, 6
+_RATE = 2e-3
+_STILLS_SHARE = 0.55  # of the time; clips have the rest, with some stills among them
+_PROMPTS = ("click", "box", "clicks")
+_PROMPT_CHANCES = (0.55, 0.2, 0.25)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """pixels: (3, SIDE, SIDE) float32, preprocessed. mask: (SIDE, SIDE) bool, of one shape."""
+
+    pixels: NDArray[np.float32]
+    mask: Bitmap
+
+
+def train(seconds: float, *, seed: int = 0, say: Callable[[str], None] = print) -> Any:
+    """A network trained for about so many seconds of this process's own time."""
+    import torch
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = make_network().train(False)  # without dropout, and the way through the modules that inference takes
+    network.mask_decoder.dynamic_multimask_via_stability = False
+    begin = time.process_time()
+    pictures = draw_stills(_STILLS)
+    clips = draw_clips(_CLIPS)
+    say(f"{_STILLS} stills and {_CLIPS} clips drawn in {time.process_time() - begin:.0f} s")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.02)
+    begin, step, recent = time.process_time(), 0, []
+    while (done := (time.process_time() - begin) / seconds) < 1:
+        rate = _RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = max(rate, 2e-5)
+        if done < _STILLS_SHARE or step % 4 == 0:
+            chosen = [pictures[i] for i in rng.integers(len(pictures), size=_STILL_BATCH)]
+            loss = still_loss(network, [each[rng.integers(len(each))] for each in chosen], rng)
+        else:
+            loss = clip_loss(network, [clips[i] for i in rng.integers(len(clips), size=_CLIP_BATCH)], rng)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        recent.append(float(loss.detach()))
+        step += 1
+        if step % 100 == 0:
+            say(f"{done:4.0%}  step {step}  loss {np.mean(recent):.3f}")
+            recent = []
+    network.mask_decoder.dynamic_multimask_via_stability = True
+    return network.requires_grad_(False)
+
+
+def draw_stills(count: int) -> list[list[Sample]]:
+    """For each scene one sample for every shape on it, sharing the picture."""
+    processor = image_processor()
+    scenes = []
+    for seed in range(count * 2):
+        scene = still(seed, _SIZES[seed % len(_SIZES)])
+        things = [thing for thing in scene.things if large_enough(thing.mask)]
+        if things:
+            pixels = processor(scene.image, return_tensors="np")["pixel_values"][0]
+            scenes.append([Sample(pixels, squared(thing.mask)) for thing in things])
+        if len(scenes) == count:
+            break
+    return scenes
+
+
+def draw_clips(count: int) -> list[list[Sample]]:
+    """For each clip its frames in order; the first shows the whole shape, or enough of it."""
+    processor = image_processor()
+    clips = []
+    for seed in range(count * 2):
+        moving = clip(seed, _CLIP_LENGTH, _SIZES[seed % len(_SIZES)])
+        if large_enough(moving.masks[0]):
+            pixels = processor(list(moving.images), return_tensors="np")["pixel_values"]
+            clips.append([Sample(p, squared(mask)) for p, mask in zip(pixels, moving.masks, strict=True)])
+        if len(clips) == count:
+            break
+    return clips
+
+
+def squared(mask: Bitmap) -> Bitmap:
+    """A mask stretched to the square that the network sees."""
+    covered = cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(covered > 0.5)
+
+
+def still_loss(network: Any, samples: Sequence[Sample], rng: np.random.Generator) -> Any:
+    """The loss of one prompt for each sample, all of one kind; for clicks, of the correcting ones too."""
+    import torch
+
+    maps = encode(network, samples)
+    maps[-1] = maps[-1] + network.no_memory_embedding.reshape(1, -1, 1, 1)
+    truth = torch.from_numpy(np.stack([sample.mask for sample in samples]))
+    kind = str(rng.choice(_PROMPTS, p=_PROMPT_CHANCES))
+    if kind == "box":
+        return prediction_loss(decode(network, maps, boxes=[box_around(s.mask, rng) for s in samples]), truth)
+    points, labels = [[click_inside(sample.mask, rng)] for sample in samples], [[1] for _ in samples]
+    prediction = decode(network, maps, points, labels, several=True)
+    loss = prediction_loss(prediction, truth)
+    for _ in range(2 if kind == "clicks" else 0):
+        shown = prediction.best_logits().detach()
+        for i, mask in enumerate(truth.numpy()):
+            correct(points[i], labels[i], mask, resized(shown[i : i + 1])[0].numpy() > 0, rng)
+        hint = shown[:, None].clamp(-32, 32) if rng.random() < 0.7 else None
+        prediction = decode(network, maps, points, labels, hint=hint)
+        loss = loss + prediction_loss(prediction, truth)
+    return loss
+
+
+def correct(
+    points: list[tuple[float, float]], labels: list[int], truth: Bitmap, shown: Bitmap, rng: np.random.Generator
+) -> None:
+    """Adds the click that someone would make next: into the larger of what is missing and what is too much."""
+    missing, wrong = truth & ~shown, shown & ~truth
+    label = int(np.count_nonzero(missing) >= np.count_nonzero(wrong))
+    where = missing if label else wrong
+    if not where.any():
+        where, label = truth, 1
+    points.append(click_inside(where, rng))
+    labels.append(label)
+
+
+def clip_loss(network: Any, clips: Sequence[Sequence[Sample]], rng: np.random.Generator) -> Any:
+    """The loss of following one shape of each clip from its first frame on."""
+    import torch
+
+    length, batch = len(clips[0]), len(clips)
+    everything = encode(network, [sample for frames in clips for sample in frames])
+    maps = [each.unflatten(0, (batch, length)) for each in everything]
+    places = network.vision_encoder.neck.position_encoding(maps[-1][:, 0].shape, "cpu", torch.float32)
+    places = places.flatten(2).permute(2, 0, 1)
+    first: list[tuple[Any, Any, Any]] = []
+    recent: list[tuple[Any, Any, Any]] = []
+    total = torch.zeros(())
+    for number in range(length):
+        samples = [frames[number] for frames in clips]
+        truth = torch.from_numpy(np.stack([sample.mask for sample in samples]))
+        *fine, coarse = (each[:, number] for each in maps)
+        flat = coarse.flatten(2).permute(2, 0, 1)
+        if number == 0:
+            seen = coarse + network.no_memory_embedding.reshape(1, -1, 1, 1)
+            prediction = first_prediction(network, [*fine, seen], samples, rng)
+        else:
+            seen = remembering(network, flat, places, first, recent).reshape(batch, *coarse.shape[2:], -1)
+            prediction = decode(network, [*fine, seen.permute(0, 3, 1, 2)])
+        if prediction is None:  # given as a mask: that is remembered as it is
+            logits = torch.where(truth, 10.0, -10.0)[:, None]
+            score = logits.new_full((batch, 1, 1), 10.0)
+            pointer = decode(network, [*fine, coarse], hint=mask_prompt(network, truth)).pointer(network, score)
+        else:
+            total = total + prediction_loss(prediction, truth)
+            shown = prediction.best_logits()
+            score = prediction.score
+            logits = resized(torch.where(score[:, 0] > 0, shown.flatten(1), -1024.0).view_as(shown))[:, None]
+            pointer = prediction.pointer(network, score)
+        memory, memory_places = network._encode_new_memory(
+            current_vision_feats=flat,
+            pred_masks_high_res=logits,
+            object_score_logits=score,
+            is_mask_from_pts=number == 0,
+        )
+        kept = (memory.float(), memory_places, pointer)
+        if number == 0:
+            first.append(kept)
+        else:
+            recent.insert(0, kept)
+    return total / length
+
+
+def first_prediction(network: Any, maps: list[Any], samples: Sequence[Sample], rng: np.random.Generator) -> Any:
+    """What a box finds, as CVAT's rectangles give it; None at times: the shape is then given by its mask."""
+    if rng.random() < 0.5:
+        return None
+    return decode(network, maps, boxes=[box_around(sample.mask, rng) for sample in samples])
+
+
+def remembering(network: Any, flat: Any, places: Any, first: list[Any], recent: list[Any]) -> Any:
+    """A frame's coarsest features (h * w, B, C) after a look at the memories: (B, h * w, C)."""
+    import torch
+
+    memories = [(0, {"maskmem_features": first[0][0], "maskmem_pos_enc": first[0][1]})]
+    for before in range(min(network.num_maskmem - 1, len(recent)), 0, -1):
+        memory, memory_places, _ = recent[before - 1]
+        memories.append((before, {"maskmem_features": memory, "maskmem_pos_enc": memory_places}))
+    features, encodings = network._build_memory_attention_inputs(memories, torch.device("cpu"))
+    most = network.config.max_object_pointers_in_encoder
+    offsets = [len(recent) + 1, *range(1, min(most, len(recent) + 1))]
+    pointers = [first[0][2], *(each[2] for each in recent[: most - 1])]
+    tokens, token_places = network._process_object_pointers(
+        offsets, pointers, most, flat.shape[1], network.hidden_dim, torch.device("cpu")
+    )
+    found = network.memory_attention(
+        current_vision_features=flat,
+        current_vision_position_embeddings=places,
+        memory=torch.cat([*features, tokens]),
+        memory_posision_embeddings=torch.cat([*(e.expand(-1, flat.shape[1], -1) for e in encodings), token_places]),
+        num_object_pointer_tokens=tokens.shape[0],
+    )
+    return found.transpose(0, 1).reshape(flat.shape[1], flat.shape[0], -1)
+
+
+def mask_prompt(network: Any, truth: Any) -> Any:
+    """Masks (B, SIDE, SIDE) as the decoder takes them for an object that is given by its mask."""
+    return network.mask_downsample(truth.float()[:, None])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """logits: (B, M, h, w). ious: (B, M), as predicted. tokens: (B, M, C). score: (B, 1, 1), above 0 for in sight."""
+
+    logits: Any
+    ious: Any
+    tokens: Any
+    score: Any
+
+    def best_logits(self) -> Any:
+        """(B, h, w) of the masks with the highest predicted IoU."""
+        import torch
+
+        return self.logits[torch.arange(len(self.logits)), self.ious.argmax(dim=1)]
+
+    def pointer(self, network: Any, score: Any) -> Any:
+        """The objects' pointers (B, C); those of objects out of sight say so."""
+        import torch
+
+        best = self.tokens[torch.arange(len(self.tokens)), self.ious.argmax(dim=1)]
+        in_sight = (score[:, 0] > 0).float()
+        return in_sight * network.object_pointer_proj(best) + (1 - in_sight) * network.no_object_pointer
+
+
+def encode(network: Any, samples: Sequence[Sample]) -> list[Any]:
+    """The encoder's feature maps (B, C, h, w), finest first."""
+    import torch
+
+    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+    fine, middle, coarse = network.vision_encoder(pixels, return_dict=True).fpn_hidden_states
+    return [network.mask_decoder.conv_s0(fine), network.mask_decoder.conv_s1(middle), coarse]
+
+
+def decode(
+    network: Any,
+    maps: list[Any],
+    points: list[Any] | None = None,
+    labels: list[Any] | None = None,
+    *,
+    boxes: list[Any] | None = None,
+    hint: Any = None,
+    several: bool = False,
+) -> Prediction:
+    """The decoder's masks for a prompt each, coordinates in pixels of the square; none: for what memory has found."""
+    import torch
+
+    batch = len(maps[0])
+    if points is None and boxes is None:
+        points, labels = [[(0.0, 0.0)]] * batch, [[-1]] * batch
+    sparse, dense = network.prompt_encoder(
+        input_points=None if points is None else torch.tensor(points)[:, None],
+        input_labels=None if labels is None else torch.tensor(labels)[:, None],
+        input_boxes=None if boxes is None else torch.tensor(boxes)[:, None],
+        input_masks=hint,
+    )
+    logits, ious, tokens, score = network.mask_decoder(
+        image_embeddings=maps[-1],
+        image_positional_embeddings=network.get_image_wide_positional_embeddings().repeat(batch, 1, 1, 1),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=several,
+        high_resolution_features=maps[:-1],
+    )
+    return Prediction(logits[:, 0], ious[:, 0], tokens[:, 0], score)
+
+
+def prediction_loss(prediction: Prediction, truth: Any) -> Any:
+    """The loss of the best of a prediction's masks against (B, SIDE, SIDE) bool; of shapes out of sight, only the score's."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss
+
+    in_sight = truth.flatten(1).sum(dim=1) >= 4
+    loss = 0.5 * binary_cross_entropy_with_logits(prediction.score[:, 0, 0], in_sight.float())
+    if not in_sight.any():
+        return loss
+    wanted = truth[in_sight].float()[:, None]
+    logits = resized(prediction.logits[in_sight])
+    chance = logits.sigmoid()
+    error = binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="none")
+    focal = (error * (1 - torch.where(wanted > 0, chance, 1 - chance)) ** 2).mean(dim=(2, 3))
+    common = (chance * wanted).sum(dim=(2, 3))
+    dice = 1 - (2 * common + 1) / (chance.sum(dim=(2, 3)) + wanted.sum(dim=(2, 3)) + 1)
+    shown = logits > 0
+    ious = (shown & (wanted > 0)).sum(dim=(2, 3)) / (shown | (wanted > 0)).sum(dim=(2, 3)).clamp(min=1)
+    each = 20 * focal + dice
+    return loss + each.min(dim=1).values.mean() + l1_loss(prediction.ious[in_sight], ious)
+
+
+def resized(logits: Any) -> Any:
+    """Logits (B, h, w) or (B, M, h, w) at the size of the square."""
+    from torch.nn.functional import interpolate
+
+    layered = logits if logits.ndim == 4 else logits[:, None]
+    large = interpolate(layered, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    return large if logits.ndim == 4 else large[:, 0]

@@ -6,12 +6,14 @@ both libraries are installed, `auto` runs the model on each and takes the faster
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import importlib.util
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +27,7 @@ from common.errors import StartupError, describe
 ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("f32", "bf16", "f16")
 _MEASURE_SECONDS = 0.8  # for all engines; however slow the model, each runs it twice at least
-_TAKEN: list[str] = []
+_CHOICES: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("choices", default=None)
 _LOG = logging.getLogger(__name__)
 _ONNX_DTYPES = {"float": "float32", "double": "float64"}  # the rest are numpy's names
 
@@ -99,13 +101,25 @@ def open_engine(
         return {"openvino": openvino, "onnxruntime": onnxruntime}[engine]()
     makers = {"onnxruntime": onnxruntime, "openvino": openvino}
     chosen = _fastest({name: make for name, make in makers.items() if _installed(name)}, example)
-    _TAKEN.append("openvino" if isinstance(chosen, OpenVinoEngine) else "onnxruntime")
+    note_choice("openvino" if isinstance(chosen, OpenVinoEngine) else "onnxruntime")
     return chosen
 
 
-def taken() -> str:
-    """What `auto` has taken last in this process, "" when it was never asked; for processes that have to agree."""
-    return _TAKEN[-1] if _TAKEN else ""
+def note_choice(library: str) -> None:
+    """Says that `library` was chosen by measuring, to whoever listens by `choices`."""
+    if (taken := _CHOICES.get()) is not None:
+        taken.append(library)
+
+
+@contextlib.contextmanager
+def choices() -> Iterator[list[str]]:
+    """What `auto` takes while this is open, in order; for processes that have to agree."""
+    taken: list[str] = []
+    token = _CHOICES.set(taken)
+    try:
+        yield taken
+    finally:
+        _CHOICES.reset(token)
 
 
 def cuda_index(device: str) -> int | None:

@@ -7,7 +7,7 @@ import openvino
 import pytest
 from onnx import TensorProto, helper
 
-from common.engine import OnnxRuntimeEngine, OpenVinoEngine, cuda_index, open_engine, taken
+from common.engine import OnnxRuntimeEngine, OpenVinoEngine, choices, cuda_index, open_engine
 from common.errors import StartupError
 from tests.common.onnx_files import constant_model
 
@@ -42,10 +42,13 @@ def test_results_stay_when_the_engine_runs_again(model: Path) -> None:
 
 
 def test_auto_measures_both_and_says_so(model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="common"):
+    with caplog.at_level(logging.INFO, logger="common"), choices() as taken:
         opened = open_engine(model, threads=2)
+        open_engine(model, engine="onnxruntime")
     assert isinstance(opened, (OnnxRuntimeEngine, OpenVinoEngine))
-    assert taken() == ("openvino" if isinstance(opened, OpenVinoEngine) else "onnxruntime")
+    assert taken == ["openvino" if isinstance(opened, OpenVinoEngine) else "onnxruntime"]
+    open_engine(model, threads=2)
+    assert len(taken) == 1  # what is opened after that is nobody's business
     (line,) = [
         record.getMessage()
         for record in caplog.records

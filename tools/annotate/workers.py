@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from common.engine import taken
+from common.engine import choices
 from common.errors import FunctionError
 from tools.annotate.engines import Engine, Job, Outcome, Recipe
 from tools.annotate.errors import CannotRun
@@ -36,8 +36,9 @@ class ThreadWorker:
     """An engine in the thread that calls it."""
 
     def __init__(self, recipe: Recipe):
-        self._engine = recipe()
-        self.library = taken()
+        with choices() as taken:
+            self._engine = recipe()
+        self.library = taken[-1] if taken else ""
 
     def run(self, block: Sequence[Job]) -> list[Outcome]:
         return self._engine.run(block)
@@ -160,13 +161,14 @@ def _serve(connection: Connection[Any, Any], recipe: Recipe) -> None:
     """In the worker's process: makes the engine, says so, and answers blocks until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has begun is finished
     try:
-        engine: Engine = recipe()
+        with choices() as taken:
+            engine: Engine = recipe()
     except Exception as error:
         known = isinstance(error, (FunctionError, CannotRun))
         problem = str(error) if known else f"the function can't start: {type(error).__name__}: {error}"
         connection.send((problem, ""))
         return
     with contextlib.suppress(EOFError, OSError):
-        connection.send(("", taken()))
+        connection.send(("", taken[-1] if taken else ""))
         while True:
             connection.send(engine.run(connection.recv()))

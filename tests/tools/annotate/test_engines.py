@@ -116,7 +116,7 @@ def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
         "            os.write(turn, b'x')\n"
         "            engine = ('openvino', 'onnxruntime')[os.fstat(turn).st_size % 2]\n"
         "            from common import engine as engines\n"
-        "            engines._TAKEN.append(engine)\n"
+        "            engines.note_choice(engine)\n"
         "        self._note, self._fail = engine, fail\n",
     )  # fmt: skip
     (tmp_path / "model_handler.py").write_text(code)

@@ -51,8 +51,10 @@ class LoadedFunction:
         handler = str(section(read_yaml(path), "spec", path).get("handler", "main:handler"))
         module_name, _, handler_name = handler.partition(":")
         if logger is None:
-            logger = nuclio_sdk.Logger(logging.WARNING)
+            logger = nuclio_sdk.Logger(logging.WARNING, name=__name__)
             logger.set_handler("default", sys.stderr, nuclio_sdk.logger.HumanReadableFormatter())
+            for output in logging.getLogger(__name__).handlers:
+                output.setLevel(logging.WARNING)  # what has values beside its message passes the logger's own level by
         self.context = nuclio_sdk.Context(
             logger,
             nuclio_sdk.Platform("local", namespace="nuclio"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,3 +30,13 @@ def report(title: str, times: Mapping[str, float], base: str, notes: Mapping[str
     for name, ms in times.items():
         note = (notes or {}).get(name, "")
         print(f"  {name:<{width}}  {ms:10.2f} ms  {ms / times[base]:8.3f} x {base}  {note}".rstrip())
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """No log lines between the numbers."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,18 +1,16 @@
 """A detector of YOLO11n's size, JPEG request to JSON reply: against its engine alone, and against the plain way.
 
-The weights are random (speed is the same), with a head that finds some dozens of objects. Needs the package ultralytics.
+The weights are random (speed is the same), and a threshold that leaves thirty objects. Needs the package ultralytics.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +25,14 @@ from common.errors import StartupError
 from common.runtime import limit_threads
 from common.yolo.layout import Hints
 from common.yolo.model import YoloModel
-from tools.bench.compare import report, times_ms
+from tools.bench.compare import report, silence, times_ms
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels
 from tools.new.weights import read_weights
 from tools.wrapper import LoadedFunction
 
 SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
-THRESHOLD = 0.35
+OBJECTS = 30
 
 
 def run() -> None:
@@ -95,7 +93,7 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
     assert facts.names is not None  # Ultralytics' exporter writes them
     labels = make_labels(facts.names, task)
     functions = {}
-    with _silence():
+    with silence():
         for precision in ("f32", "bf16"):
             directory = folder / f"bench-{task}-{precision}"
             directory.mkdir()
@@ -103,13 +101,14 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
             write_function(directory, plan)
             path = directory / "function.yaml"  # all cores for one worker; functions have two by custom
             path.write_text(path.read_text().replace("numWorkers: 2", "numWorkers: 1"))
-            functions[precision] = LoadedFunction(directory, unique=True, logger=_Quiet())
+            functions[precision] = LoadedFunction(directory, unique=True)
         packaged = {"torch": YOLO(str(weights.with_suffix(".pt"))), "onnx": YOLO(str(weights), task=task)}
     model = YoloModel(weights, threads=threads)
     for name, size_hw in SIZES.items():
         image = picture(size_hw)
         jpeg = simplejpeg.encode_jpeg(image, quality=90)
-        body = json.dumps({"image": base64.b64encode(jpeg).decode(), "threshold": THRESHOLD}).encode()
+        threshold = float(model.find(simplejpeg.decode_jpeg(jpeg), 0.05).scores[OBJECTS])
+        body = json.dumps({"image": base64.b64encode(jpeg).decode(), "threshold": threshold}).encode()
         tensor = model.prepare(image, model.fit(image.shape))
 
         def engine_and_decode(jpeg: bytes = jpeg, tensor: Any = tensor) -> Any:
@@ -123,7 +122,7 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
         }
         for kind, network in packaged.items():
             alternatives[f"plain way, {kind}"] = _plain(network, body)
-        with _silence():
+        with silence():
             found = len(functions["f32"](body).json())
             times = times_ms(alternatives, rounds=9)
         base = "engine + JPEG decode"
@@ -140,7 +139,9 @@ def _plain(network: Any, body: bytes) -> Callable[[], str]:
     def run() -> str:
         request = json.loads(body)
         image = np.array(Image.open(io.BytesIO(base64.b64decode(request["image"]))).convert("RGB"))
-        (result,) = network.predict(image[..., ::-1], conf=THRESHOLD, imgsz=640, verbose=False, retina_masks=True)
+        (result,) = network.predict(
+            image[..., ::-1], conf=request["threshold"], imgsz=640, verbose=False, retina_masks=True
+        )
         results = []
         for i, box in enumerate(result.boxes):
             annotation = {
@@ -161,20 +162,3 @@ def _plain(network: Any, body: bytes) -> Callable[[], str]:
         return json.dumps(results)
 
     return run
-
-
-class _Quiet:
-    """A logger as Nuclio's that writes nothing."""
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda *arguments, **facts: None
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """No log lines between the numbers."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -36,6 +36,10 @@ class Gone(BadRequest):
     status = 410
 
 
+class BadState(BadRequest):
+    """What a handler raises for a tracker's state that it did not make; which field it came in, it need not know."""
+
+
 class Unavailable(FunctionError):
     """Nobody's fault: something outside that this request can't do without does not answer; a later try may succeed."""
 

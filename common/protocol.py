@@ -99,7 +99,7 @@ class TrackerHandler(Protocol):
     def track(self, frame: Any, state: Any) -> tuple[Shape | None, Any]:
         """The object's shape in this frame, None when it is lost, and its state after this frame.
 
-        Raises ValueError for a state that this handler did not make.
+        Raises BadState for a state that this handler did not make; any other error counts as its own fault.
         """
         ...
 

@@ -49,6 +49,7 @@ INTERACTOR = """
 """
 TRACKER = """
     import numpy as np
+    from common.errors import BadState
     from common.shapes import Mask, Rectangle
 
     class ModelHandler:
@@ -63,7 +64,7 @@ TRACKER = """
 
         def track(self, frame, state):
             if set(state) != {"type", "frames"}:
-                raise ValueError("expected a state with type and frames")
+                raise BadState("expected a state with type and frames")
             state["frames"] += 1
             if not frame.any():
                 return None, state

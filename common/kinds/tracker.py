@@ -8,7 +8,7 @@ from typing import Any
 
 from common.config import FunctionConfig
 from common.conform import conform_geometry
-from common.errors import BadRequest, ModelError, NothingInside
+from common.errors import BadRequest, BadState, ModelError, NothingInside
 from common.image import decode_image
 from common.protocol import Image, TrackerHandler
 from common.reply import tracker_reply
@@ -88,8 +88,8 @@ class Tracker:
         """An object's shape inside the frame, None when it is lost or has left it, and its state after this frame."""
         try:
             shape, state = self._handler.track(frame.content, state)
-        except ValueError as error:
-            raise BadRequest(f"{field}: {error}") from error
+        except BadState as error:
+            raise BadState(f"{field}: {error}") from error
         return None if shape is None else _inside(shape, frame.size_hw), state
 
     def _open(self, items: Sequence[TrackedItem]) -> list[tuple[bool, Any]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.embedding_cache import content_key
-from common.errors import StartupError, describe
+from common.errors import BadState, StartupError, describe
 from common.mask import mask_to_bitmap, mask_to_outline, outline_to_mask
 from common.sam.masks import bitmap_of_logits, check_smallest, without_small_parts
 from common.sam.memory import PRECISIONS, pack_memory, pack_pointer, unpack_memory, unpack_pointer
@@ -170,16 +170,21 @@ class SamTracker:
         return [pack_memory(memory, self._state_precision), pack_pointer(pointer)]
 
     def _recalled(self, memory: list[bytes], before: int) -> dict[str, Any]:
-        """The inverse of `_remembered`. Raises ValueError."""
+        """The inverse of `_remembered`. Raises BadState for what it did not make."""
         import torch
 
         device = self._loaded.device
-        recalled = {"object_pointer": torch.from_numpy(unpack_pointer(memory[1], (1, 1, self._model.hidden_dim)))}
-        if memory[0]:
-            recalled["maskmem_features"] = torch.from_numpy(unpack_memory(memory[0], self._memory_shape))
+        try:
+            pointer = unpack_pointer(memory[1], (1, 1, self._model.hidden_dim))
+            features = unpack_memory(memory[0], self._memory_shape) if memory[0] else None
+        except ValueError as error:
+            raise BadState(f"expected {_OURS}, got one with {error}") from error
+        recalled = {"object_pointer": torch.from_numpy(pointer)}
+        if features is not None:
+            recalled["maskmem_features"] = torch.from_numpy(features)
             recalled["maskmem_pos_enc"] = self._memory_places
         elif before < self._model.num_maskmem:
-            raise ValueError(f"expected {_OURS}, got one that lacks a memory")
+            raise BadState(f"expected {_OURS}, got one that lacks a memory")
         return {name: tensor.to(device) for name, tensor in recalled.items()}
 
     def _trimmed(self, recent: list[list[bytes]]) -> list[list[bytes]]:
@@ -190,20 +195,20 @@ class SamTracker:
         return [[b"", pointer] for _, pointer in recent[:-memories]] + recent[-memories:]
 
     def _check(self, state: Any) -> int:
-        """The number of the frame that comes next. Raises ValueError for a state that this handler did not make."""
+        """The number of the frame that comes next. Raises BadState for a state that this handler did not make."""
         if not isinstance(state, dict) or state.keys() != {"model", "type", "seen", "first", "recent"}:
-            raise ValueError(f"expected {_OURS}, got {describe(state)}")
+            raise BadState(f"expected {_OURS}, got {describe(state)}")
         if state["model"] != self._key:
-            raise ValueError(f"expected {_OURS}, got one of another model, or of other weights")
+            raise BadState(f"expected {_OURS}, got one of another model, or of other weights")
         memories = [state["first"], *state["recent"]] if isinstance(state["recent"], list) else []
         whole = all(
             isinstance(m, list) and len(m) == 2 and all(isinstance(part, bytes) for part in m) for m in memories
         )
         number = state["seen"]
         if state["type"] not in SHAPE_TYPES or not memories or not whole or type(number) is not int:
-            raise ValueError(f"expected {_OURS}, got one it did not make")
+            raise BadState(f"expected {_OURS}, got one it did not make")
         if not len(state["recent"]) < number < 2**31:
-            raise ValueError(f"expected {_OURS}, got one with more memories than frames")
+            raise BadState(f"expected {_OURS}, got one with more memories than frames")
         return number
 
     def _as(self, mask: Mask, kind: str) -> Shape | None:

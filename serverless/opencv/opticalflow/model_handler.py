@@ -20,6 +20,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
+from common.errors import BadState
 from common.mask import cropped, outline_to_mask
 from common.options import check_range
 from common.protocol import Image
@@ -527,7 +528,7 @@ class _Track:
 
     @classmethod
     def from_plain(cls, state: Any) -> _Track:
-        """The inverse of `to_plain`, but for the compression of the pictures. Raises ValueError for anything else."""
+        """The inverse of `to_plain`, but for the compression of the pictures. Raises BadState for anything else."""
         try:
             extent = _numbers(state["extent"], 2, 1e-3)
             counts = state["counts"]
@@ -555,7 +556,7 @@ class _Track:
                 np.frombuffer(state["trust"], np.uint8).reshape(_CELLS, _CELLS).astype(np.float32) / 255,
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise ValueError("expected a state that this tracker made") from error
+            raise BadState("expected a state that this tracker made") from error
 
 
 def _pair(value: complex) -> list[float]:

@@ -141,3 +141,11 @@ def test_a_state_that_was_changed_or_of_another_content_is_refused(tmp_path: Pat
     other = tracker(tmp_path / "other", TRACKER.replace('"frames"', '"count"'))
     with pytest.raises(BadRequest, match=r"^states\[0\]: expected a state with type and frames$"):
         answered(made, states=answered(other, shapes=[BOX])["states"])
+
+
+def test_an_error_of_the_handler_s_own_is_not_put_on_the_state(tmp_path: Path) -> None:
+    made = tracker(tmp_path, TRACKER.replace('state["frames"] += 1', 'raise ValueError("cannot reshape")'))
+    first = answered(made, shapes=[BOX])
+    with pytest.raises(ValueError, match=r"^cannot reshape$") as caught:
+        answered(made, states=first["states"])
+    assert not isinstance(caught.value, BadRequest)

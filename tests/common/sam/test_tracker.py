@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.errors import StartupError
+from common.errors import BadState, StartupError
 from common.mask import mask_to_bitmap, mask_to_outline, outline_to_mask
 from common.sam.memory import pack_memory, unpack_memory, unpack_pointer
 from common.sam.model import EDGETAM_VIDEO, SAM2_VIDEO, Family, offline_transformers
@@ -265,7 +265,7 @@ def test_a_state_that_it_did_not_make_is_refused(folders: dict[str, Path], damag
     state = ours.start(ours.prepare(picture(0)), shape("mask"))
     for number in (1, 2):
         _, state = ours.track(ours.prepare(picture(number)), state)
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(BadState, match=r"^expected a state that this function returned, got "):
         ours.track(ours.prepare(picture(3)), DAMAGES[damage](state))
 
 
@@ -273,7 +273,7 @@ def test_a_state_of_other_weights_is_refused(folders: dict[str, Path], tmp_path:
     ours = handler("edgetam", folders["edgetam"])
     other = handler("edgetam", save_tiny(EDGETAM_VIDEO, tmp_path, seed=5))
     state = other.start(other.prepare(picture(0)), shape("mask"))
-    with pytest.raises(ValueError, match="another model, or of other weights"):
+    with pytest.raises(BadState, match="another model, or of other weights"):
         ours.track(ours.prepare(picture(1)), state)
 
 

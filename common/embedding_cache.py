@@ -8,9 +8,11 @@ the others wait for the result. Files are in the safetensors format.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import mmap
 import os
 import tempfile
@@ -32,8 +34,11 @@ _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 _LOCKS = 64  # files; two keys that share one wait for each other now and then, and that is all
 _LARGE = 2**20  # bytes; a file of this size is worth a look at the whole directory
 _LOOK_EVERY = 64  # smaller files
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DIGEST_SIZE = 32  # bytes before an embedding in the store
 _STORE_EXPIRY = 3600.0  # seconds after the last use
 _STORE_DEADLINE = 0.3  # seconds: a replica that has to encode after all has lost no more than this
+_LOG = logging.getLogger(__name__)
 
 
 def content_key(*parts: str | bytes) -> str:
@@ -60,7 +65,7 @@ def pack(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     )
 
 
-def unpack(data: bytes | bytearray | mmap.mmap) -> Arrays:
+def unpack(data: bytes | bytearray | memoryview | mmap.mmap) -> Arrays:
     """The inverse of `pack`, without copying: the arrays lie in `data`. Raises ValueError for anything else."""
     view = memoryview(data)
     try:
@@ -123,55 +128,71 @@ class EmbeddingCache:
         with self._alone(key):
             if (found := self.get(key)) is not None:
                 return found, "cache"
-            if (data := self._from_store(key)) is not None:
-                self._write(key, data)
-                return unpack(bytearray(data)), "store"
+            if (stored := self._from_store(key)) is not None:
+                self._write(key, stored[0])
+                return stored[1], "store"
             made = make()
             data = pack(made)
             self._write(key, data)
         if self._store is not None:
-            self._store.put_later({_store_key(key): data}, expiry=_STORE_EXPIRY)
+            self._store.put_later({_store_key(key): _digest(data) + data}, expiry=_STORE_EXPIRY)
         return made, "made"
 
     def size(self) -> int:
         """Bytes of all files."""
         return sum(size for _, size, _ in self._files())
 
-    def _from_store(self, key: str) -> bytes | None:
+    def _from_store(self, key: str) -> tuple[memoryview, Arrays] | None:
+        """The bytes of `pack` under a key of the store, and their arrays."""
         if self._store is None:
             return None
         try:
-            (data,) = self._store.get([_store_key(key)], expiry=_STORE_EXPIRY, deadline=_STORE_DEADLINE)
-            if data is not None:
-                unpack(data)
-            return data
-        except (StoreDown, ValueError):
+            (stored,) = self._store.get([_store_key(key)], expiry=_STORE_EXPIRY, deadline=_STORE_DEADLINE)
+        except StoreDown:
             return None
+        if stored is None:
+            return None
+        digest, data = stored[:_DIGEST_SIZE], memoryview(bytearray(stored))[_DIGEST_SIZE:]
+        if _digest(data) != digest:
+            _LOG.warning("An embedding in the store is damaged, and is made anew")
+            return None
+        return data, unpack(data)
 
     def _path(self, key: str) -> Path:
         return self._directory / f"{key}.safetensors"
 
-    def _write(self, key: str, data: bytes) -> None:
+    def _write(self, key: str, data: bytes | memoryview) -> None:
         if len(data) > self._limit:
             return
         try:
-            handle, temporary = tempfile.mkstemp(suffix=".part", dir=self._directory)
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                os.replace(temporary, self._path(key))
-            except BaseException:
-                os.unlink(temporary)
-                raise
+                self._replace(key, data)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self._evict(room=len(data))  # the disk is smaller than the limit
+                self._replace(key, data)
             self._puts += 1
             if len(data) >= _LARGE or self._puts % _LOOK_EVERY == 0:
                 self._evict()
         except OSError:
             pass
 
-    def _evict(self) -> None:
+    def _replace(self, key: str, data: bytes | memoryview) -> None:
+        handle, temporary = tempfile.mkstemp(suffix=".part", dir=self._directory)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.replace(temporary, self._path(key))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def _evict(self, room: int = 0) -> None:
+        """Throws out the least recently used files beyond the limit, and of `room` bytes at least."""
         files = sorted(self._files())
-        excess = sum(size for _, size, _ in files) - self._limit
+        excess = max(sum(size for _, size, _ in files) - self._limit, room)
         abandoned = time.time() - 3600  # the half-written file of a worker that was killed
         for used, size, path in files:
             if excess > 0 or (path.suffix == ".part" and used < abandoned):
@@ -211,6 +232,10 @@ def directory_for(function: str, parent: str | None) -> Path:
         raise StartupError(
             f"there is no folder for temporary files: {error}; set EMBEDDING_CACHE_DIR, or EMBEDDING_CACHE_MB to 0"
         ) from error
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _store_key(key: str) -> str:

@@ -27,7 +27,8 @@ _PIECE = 512  # bytes; smaller ones are as well off in the payload
 _MOST_PIECES = 256  # in one state
 _PIECE_CODE = 1  # of msgpack's own types of applications
 _KEY, _CHECK = 16, 12  # bytes
-_DEADLINE = 5.0  # seconds
+_GET_DEADLINE = 5.0  # seconds: without its pieces a state is lost
+_PUT_DEADLINE = 2.0  # a store that is slower than that is not worth waiting for: the state can travel whole
 
 
 class StoredPiece(bytes):
@@ -58,7 +59,7 @@ class States:
             referring = [_with_bytes(value, refer) for value in values]
             try:
                 self._store.put(
-                    {self._name(key): piece for key, piece in new.items()}, expiry=EXPIRY, deadline=_DEADLINE
+                    {self._name(key): piece for key, piece in new.items()}, expiry=EXPIRY, deadline=_PUT_DEADLINE
                 )
                 return [encode_state(self._function, value) for value in referring]
             except StoreDown:
@@ -92,7 +93,7 @@ class States:
             raise Unavailable(f"{field}: the state lies in a store, and this function knows of none")
         try:
             keys = [self._name(key) for key, _ in wanted.values()]
-            found = self._store.get(keys, expiry=EXPIRY, deadline=_DEADLINE)
+            found = self._store.get(keys, expiry=EXPIRY, deadline=_GET_DEADLINE)
         except StoreDown as error:
             raise Unavailable(f"states: {error}") from error
         pieces = {}

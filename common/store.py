@@ -8,12 +8,13 @@ is in CVAT_FUNCTIONS_REDIS_HOST and CVAT_FUNCTIONS_REDIS_PORT.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from common.errors import StartupError
 
@@ -22,6 +23,7 @@ _CONNECT_TIMEOUT = 0.25  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds in which a store that failed is not asked again
 _LATER_DEADLINE = 5.0  # seconds for a write that nobody waits for
 _LATER_WAITING = 8  # such writes that may wait; one more is dropped
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -33,10 +35,24 @@ class Store:
     """A client of the store at an address; made without connecting, so that a store that is down stops no start."""
 
     def __init__(self, host: str, port: int = DEFAULT_PORT, password: str | None = None):
-        self._address = {"host": host, "port": port, "password": password or None}
-        self._redis: Any = None
+        # Imported here and not with the first call: that takes longer than a call may wait.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._where = f"{host}:{port}"
+        self._redis = redis.Redis(
+            host=host,
+            port=port,
+            password=password or None,
+            socket_connect_timeout=_CONNECT_TIMEOUT,
+            socket_timeout=_LATER_DEADLINE,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # the one that all stores speak, CVAT's Kvrocks too
+        )
+        self._refusal = redis.ResponseError
+        self._reading, self._writing = _Pause(), _Pause()
         self._lock = threading.Lock()
-        self._pause, self._asleep_until = _FIRST_PAUSE, 0.0
         self._later: queue.Queue[tuple[Mapping[str, bytes], float]] | None = None
 
     @classmethod
@@ -54,26 +70,29 @@ class Store:
         deadline: seconds after which the answer is not waited for any longer. Raises StoreDown.
         """
 
-        def ask(redis: Any) -> list[bytes | None]:
-            with redis.pipeline(transaction=False) as pipeline:
+        def ask() -> list[bytes | None]:
+            with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.mget(keys)
                 for key in keys:
                     pipeline.expire(key, int(expiry))
-                return list(pipeline.execute()[0])
+                values = pipeline.execute(raise_on_error=False)[0]  # a copy that is only read keeps its expiry
+            if isinstance(values, Exception):
+                raise values
+            return list(values)
 
-        return self._within(deadline, ask) if keys else []
+        return self._within(deadline, ask, self._reading) if keys else []
 
     def put(self, values: Mapping[str, bytes], *, expiry: float, deadline: float) -> None:
         """Keeps values under keys for `expiry` seconds. Raises StoreDown when that is not certain."""
 
-        def ask(redis: Any) -> None:
-            with redis.pipeline(transaction=False) as pipeline:
+        def ask() -> None:
+            with self._redis.pipeline(transaction=False) as pipeline:
                 for key, value in values.items():
                     pipeline.set(key, value, ex=int(expiry))
                 pipeline.execute()
 
         if values:
-            self._within(deadline, ask)
+            self._within(deadline, ask, self._writing)
 
     def put_later(self, values: Mapping[str, bytes], *, expiry: float) -> None:
         """Keeps values as `put` does, in the background and only if that goes well; returns at once."""
@@ -104,19 +123,19 @@ class Store:
             finally:
                 self._later.task_done()
 
-    def _within(self, deadline: float, ask: Callable[[Any], T]) -> T:
-        """What `ask` returns, asked in a thread of its own.
+    def _within(self, deadline: float, ask: Callable[[], T], pause: _Pause) -> T:
+        """What `ask` returns, asked in a thread of its own, unless `pause` lasts.
 
         A timeout of the client's counts for each packet, and a name that does not resolve has none at all; so only a
         thread that can be left behind keeps a deadline for the whole.
         """
-        if time.monotonic() < self._asleep_until:
+        if pause.lasts():
             raise StoreDown(f"the store at {self._where} did not answer a moment ago and is left alone for now")
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
         def run() -> None:
             try:
-                answers.put((ask(self._client()), None))
+                answers.put((ask(), None))
             except BaseException as error:  # handed to the caller, who waits
                 answers.put((None, error))
 
@@ -126,31 +145,28 @@ class Store:
         except queue.Empty:
             value, error = None, TimeoutError(f"no answer in {deadline:g} s")
         if error is not None:
-            self._sleep()
+            # What the store refuses, to write when it is full, says nothing about what it does otherwise.
+            for each in (pause,) if isinstance(error, self._refusal) else (self._reading, self._writing):
+                each.begin()
+            _LOG.warning("The store at %s can't be used, and is left alone for a while: %s", self._where, error)
             raise StoreDown(f"the store at {self._where} can't be used: {error}") from error
-        self._pause = _FIRST_PAUSE
+        pause.end()
         return value  # type: ignore[return-value]
 
-    def _sleep(self) -> None:
-        self._asleep_until = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
-    def _client(self) -> Any:
-        with self._lock:
-            if self._redis is None:
-                import redis
-                from redis.backoff import NoBackoff
-                from redis.retry import Retry
+class _Pause:
+    """How long a store that failed is not asked again: longer each time, until it answers."""
 
-                self._redis = redis.Redis(
-                    **self._address,
-                    socket_connect_timeout=_CONNECT_TIMEOUT,
-                    socket_timeout=_LATER_DEADLINE,
-                    retry=Retry(NoBackoff(), 0),
-                    protocol=2,  # the one that all stores speak, CVAT's Kvrocks too
-                )
-            return self._redis
+    def __init__(self) -> None:
+        self._next, self._until = _FIRST_PAUSE, 0.0
 
-    @property
-    def _where(self) -> str:
-        return f"{self._address['host']}:{self._address['port']}"
+    def lasts(self) -> bool:
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        if not self.lasts():  # calls that fail together count as one
+            self._until = time.monotonic() + self._next
+            self._next = min(self._next * 2, _LONGEST_PAUSE)
+
+    def end(self) -> None:
+        self._next, self._until = _FIRST_PAUSE, 0.0

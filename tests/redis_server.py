@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ def redis_server(port: int | None = None) -> Iterator[RedisServer]:
     assert program, "these tests need Redis: apt-get install redis-server"
     port = port or free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    folder = tempfile.TemporaryDirectory()  # a copy of another server writes what it was sent there
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder.name)
     client = redis.Redis(port=port)
     try:
         for _ in range(200):
@@ -48,6 +50,7 @@ def redis_server(port: int | None = None) -> Iterator[RedisServer]:
         client.close()
         process.terminate()
         process.wait(10)
+        folder.cleanup()
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -113,3 +116,79 @@ def test_no_address_no_store() -> None:
     assert Store.at("localhost", 6666, None) is not None
     with pytest.raises(StartupError, match="CVAT_FUNCTIONS_REDIS_PORT: expected a port"):
         Store.at("localhost", 70000, None)
+
+
+def test_a_full_store_is_read_and_left_alone_with_writes_only(server: RedisServer) -> None:
+    store = Store("127.0.0.1", server.port)
+    store.put({"kept": b"v"}, expiry=60, deadline=5)
+    server.client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(StoreDown, match="maxmemory"):
+            store.put({"more": b"x" * 2_000_000}, expiry=60, deadline=5)
+        with pytest.raises(StoreDown, match="left alone"):
+            store.put({"more": b"x"}, expiry=60, deadline=5)
+        assert store.get(["kept"], expiry=60, deadline=5) == [b"v"]
+    finally:
+        server.client.config_set("maxmemory", "0")
+
+
+def test_a_copy_that_can_only_be_read_is_read(server: RedisServer) -> None:
+    Store("127.0.0.1", server.port).put({"kept": b"v"}, expiry=60, deadline=5)
+    with redis_server() as copy:
+        copy.client.replicaof("127.0.0.1", server.port)
+        for _ in range(500):
+            if copy.client.get("kept"):
+                break
+            time.sleep(0.02)
+        store = Store("127.0.0.1", copy.port)
+        assert store.get(["kept"], expiry=60, deadline=5) == [b"v"]
+        with pytest.raises(StoreDown, match="read only"):
+            store.put({"k": b"v"}, expiry=60, deadline=5)
+        assert store.get(["kept"], expiry=60, deadline=5) == [b"v"]
+
+
+def test_a_store_that_started_again_between_two_calls_is_used_at_once() -> None:
+    port = free_port()
+    store = Store("127.0.0.1", port)
+    with redis_server(port):
+        store.put({"k": b"v"}, expiry=9, deadline=5)
+    with redis_server(port):
+        assert store.get(["k"], expiry=9, deadline=5) == [None]
+
+
+def test_a_frozen_store_costs_the_deadline_and_is_used_again_when_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.1)
+    with redis_server() as server:
+        store = Store("127.0.0.1", server.port)
+        store.put({"k": b"v"}, expiry=9, deadline=5)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            begin = time.monotonic()
+            with pytest.raises(StoreDown, match="no answer"):
+                store.get(["k"], expiry=9, deadline=0.2)
+            assert time.monotonic() - begin < 1
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        time.sleep(0.15)
+        assert store.get(["k"], expiry=9, deadline=5) == [b"v"]
+
+
+def test_the_first_call_waits_for_no_import() -> None:
+    """In a process of its own: the client's library takes longer to import than a click may wait for the store."""
+    code = """
+import sys
+from common.store import Store
+assert "redis" not in sys.modules
+Store("127.0.0.1", 1)
+assert "redis" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_why_it_cannot_be_used_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store("127.0.0.1", free_port())
+    for _ in range(3):
+        with pytest.raises(StoreDown):
+            store.get(["k"], expiry=9, deadline=1)
+    (message,) = caplog.messages
+    assert "can't be used" in message and "refused" in message

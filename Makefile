@@ -61,7 +61,7 @@ check: $(VENV)/.serve ## Check a function's directory against CVAT's and Nuclio'
 NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND
 .PHONY: new
 new: $(VENV)/.serve ## Make a function from a weight file, or a template: NAME= [WEIGHTS=best.onnx] [TASK=] [LABELS=] [KIND=] ...
-	@$(PY) -m tools.new $(foreach v,$(NEW_VARIABLES),$(if $(findstring command,$(origin $(v))),'$(v)=$($(v))'))
+	@$(PY) -m tools.new $(foreach v,$(NEW_VARIABLES),$(if $(findstring command,$(origin $(v))),'$(v)=$(subst ','\'',$($(v)))'))
 
 .PHONY: annotate
 annotate: $(VENV)/.annotate ## Annotate a CVAT task or project, or a folder of images: ARGS="--help"

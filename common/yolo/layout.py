@@ -239,7 +239,8 @@ class _File:
         metadata = self.metadata
         if sure or metadata.end2end or metadata.nms:
             return [final]
-        if rows in self._places(1, 3):
+        # Without a word about it, a column for each place of the grids is the network's raw output.
+        if rows in self._places(1, 3) or columns in self._places(1):
             return []
         if metadata.names or metadata.task or metadata.end2end is False or columns != 6:
             return [final]

@@ -203,6 +203,8 @@ def model_file(path: Path) -> Path:
         raise StartupError(f"{path}: expected an .onnx file or an OpenVINO .xml")
     if not path.is_file():
         raise StartupError(f"{path}: there is no such file")
+    if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+        raise StartupError(f"{path}: there is no {path.with_suffix('.bin').name} beside it, which holds the weights")
     return path
 
 

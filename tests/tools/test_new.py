@@ -141,6 +141,12 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
         ({"WEIGHTS": "unknown.onnx"}, "fit none of the layouts"),
         ({"WEIGHTS": "text.pt"}, r"text\.pt: no model of Ultralytics"),
+        ({"WEIGHTS": "alone.xml"}, r"alone\.xml: there is no alone\.bin beside it"),
+        ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, r"LABELS: names\.txt: No such file"),
+        ({"WEIGHTS": "good.onnx", "LABELS": "photo.txt"}, r"LABELS: photo\.txt: not a text in UTF-8"),
+        ({"WEIGHTS": "good.onnx", "JOINTS": "a,b"}, "JOINTS: for a pose model; the task of this one is detect"),
+        ({"WEIGHTS": "good.onnx", "OUT": "good.onnx/fresh"}, "OUT: good.onnx/fresh can't be made: .*exists"),
+        ({"TASK": "pose", "IMAGE": "photo.jpg"}, "TASK, IMAGE: for a weight file"),
         ({"WEIGHTS": "good.onnx", "KIND": "tracker"}, "KIND: a function for a weight file is a detector"),
         ({"WEIGHTS": "good.onnx", "TASK": "boxes"}, "TASK: expected one of"),
         ({"WEIGHTS": "good.onnx", "IMAGE": "/nowhere.jpg"}, "IMAGE: /nowhere.jpg: No such file"),
@@ -155,11 +161,22 @@ def test_refuses_and_leaves_nothing(
     constant_model(tmp_path / "unknown.onnx", {"o": np.zeros((1, 33, 77), np.float32)})
     for name in ("photo.jpg", "text.onnx", "text.pt"):
         (tmp_path / name).write_text("no model")
+    (tmp_path / "alone.xml").write_text("<net/>")
+    (tmp_path / "photo.txt").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "empty").mkdir()
     before = left_over(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StartupError, match=message):
-        make({"NAME": "fresh", "OUT": str(tmp_path / "deep/er/fresh")} | settings)
+        make({"NAME": "fresh", "OUT": str(tmp_path / "empty/deep/er/still/fresh")} | settings)
     assert left_over(tmp_path) == before
+
+
+def test_pt_files_that_are_told_something_else(tmp_path: Path) -> None:
+    given = {"WEIGHTS": str(MODELS / "detect.pt"), "NAME": "other", "OUT": str(tmp_path / "other")}
+    with pytest.raises(StartupError, match="TASK: the file's task is detect, got the text 'pose'"):
+        make(given | {"TASK": "pose"})
+    with pytest.raises(StartupError, match="LAYOUT: for exported files"):
+        make(given | {"LAYOUT": "yolov8"})
 
 
 def test_an_error_of_the_check_leaves_nothing(tmp_path: Path) -> None:
@@ -213,6 +230,7 @@ def test_the_command_line_says_what_is_wrong() -> None:
     for arguments, message in (
         (["best.onnx"], "'best.onnx': expected NAME=value"),
         (["COLOR=red"], "expected NAME=value with one of"),
+        (["NAME=a", "WEIGHTS="], "WEIGHTS: expected a file, got nothing"),
     ):
         done = run(*arguments)
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
@@ -230,14 +248,14 @@ def test_names_joints_and_edges_as_people_write_them(tmp_path: Path) -> None:
     assert read_joints("", 2, ("a", "b")) == ["a", "b"]
     assert read_joints("", 2, None) == read_joints("2", None, None) == ["joint 1", "joint 2"]
     assert read_joints("head, tail", None, None) == ["head", "tail"]
-    for text, count in (("a,b,c", 2), ("", None)):
+    for text, count in (("a,b,c", 2), ("", None), ("3", 2)):
         with pytest.raises(StartupError, match="JOINTS"):
             read_joints(text, count, None)
     joints = ["left-hand", "left", "hand"]
     assert read_edges("1-2, 2-3", joints) == [(0, 1), (1, 2)]
     assert read_edges("left-hand-hand,left-hand", joints) == [(0, 2), (1, 2)]
     assert read_edges("", joints) == [] and read_edges("", COCO_JOINTS) == list(COCO_EDGES)
-    for text in ("1-4", "1", "a-b", "0-1"):
+    for text in ("1-4", "1", "a-b", "0-1", "1-1"):
         with pytest.raises(StartupError, match="EDGES"):
             read_edges(text, joints)
 

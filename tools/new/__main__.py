@@ -22,6 +22,7 @@ from PIL import Image as PillowImage
 
 from common.errors import FunctionError, StartupError, describe
 from common.image import decode_image
+from common.skeleton import skeleton_edges
 from common.yolo.layout import Hints
 from tools import collection
 from tools.check import has_errors, inspect_function
@@ -51,7 +52,8 @@ _USAGE = """usage: make new NAME=<name> [WEIGHTS=<file>] [...], or python -m too
   OUT=path                 where to make the directory; default: serverless/custom/<name>
   KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid
 """
-_KEYS = ("NAME", "WEIGHTS", "KIND", "TASK", "LABELS", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "IMAGE", "OUT")
+_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "IMAGE")
+_KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", *_OF_WEIGHTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,8 +88,12 @@ def make(settings: dict[str, str]) -> Made:
     error there is nothing of it. Raises StartupError that says what is wrong."""
     name, target = _place(settings)
     plan = _plan(name, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    missing = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    except OSError as error:
+        raise StartupError(f"OUT: {_shown(target)} can't be made: {error.filename}: {error.strerror}") from error
     try:
         draft = workshop / target.name
         draft.mkdir()
@@ -104,8 +110,8 @@ def make(settings: dict[str, str]) -> Made:
         return Made(target, plan, picture, shapes, milliseconds)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-        for parent in (target.parent, target.parent.parent):  # made for nothing, if there is nothing in it
-            if parent.is_dir() and not any(parent.iterdir()):
+        for parent in missing if not target.exists() else ():
+            with contextlib.suppress(OSError):  # something else is in it by now
                 parent.rmdir()
 
 
@@ -117,6 +123,8 @@ def _settings(arguments: Sequence[str]) -> dict[str, str]:
             raise StartupError(f"{argument!r}: expected NAME=value with one of {', '.join(_KEYS)}")
         if value.strip():
             settings[key.upper()] = value.strip()
+        elif key.upper() == "WEIGHTS":
+            raise StartupError("WEIGHTS: expected a file, got nothing; leave it out for a template")
     return settings
 
 
@@ -142,6 +150,8 @@ def _plan(name: str, settings: dict[str, str]) -> Plan:
         kind = settings.get("KIND", "detector")
         if kind not in KINDS:
             raise StartupError(f"KIND: expected one of {', '.join(KINDS)}, got {describe(kind)}")
+        if useless := [key for key in _OF_WEIGHTS if key in settings]:
+            raise StartupError(f"{', '.join(useless)}: for a weight file; a template takes NAME, KIND, LABELS and OUT")
         labels = read_names(settings["LABELS"]) if "LABELS" in settings else ["bright area"]
         return Plan(name, kind, make_labels(labels, "detect") if kind == "detector" else ())
     if settings.get("KIND", "detector") != "detector":
@@ -172,6 +182,8 @@ def _labels(facts: Facts, own_names: list[str] | None, settings: dict[str, str])
     if facts.classes is not None and len(names) != facts.classes:
         raise StartupError(f"LABELS: the model has {facts.classes} classes, got {len(names)} names")
     if facts.task != "pose":
+        if useless := [key for key in ("JOINTS", "EDGES") if key in settings]:
+            raise StartupError(f"{', '.join(useless)}: for a pose model; the task of this one is {facts.task}")
         return make_labels(names, facts.task)
     joints = read_joints(settings.get("JOINTS", ""), facts.joints, facts.joint_names)
     return make_labels(names, facts.task, joints, read_edges(settings.get("EDGES", ""), joints))
@@ -236,9 +248,8 @@ def _variable(name: str, value: str) -> Iterator[None]:
 def _edges(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     edges: dict[str, list[tuple[str, str]]] = {}
     for label in plan.labels:
-        joints = {str(i): part["name"] for i, part in enumerate(label.get("sublabels", ()), 1)}
-        pairs = re.findall(r'data-node-from="(\d+)"[^>]*data-node-to="(\d+)"', label.get("svg", ""))
-        edges[label["name"]] = [(joints[a], joints[b]) for a, b in pairs]
+        joints = [part["name"] for part in label.get("sublabels", ())]
+        edges[label["name"]] = [(joints[a], joints[b]) for a, b in skeleton_edges(label.get("svg", ""))]
     return edges
 
 

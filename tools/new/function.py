@@ -105,9 +105,9 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
     )
     options = "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items())
     where = (
-        "[the collection's own for .pt files](../../pytorch/ultralytics/yolo/README.md)"
+        "`serverless/pytorch/ultralytics/yolo/README.md`"
         if facts.files[0].suffix == ".pt"
-        else "[the collection's own](../../onnx/yolo/README.md)"
+        else "`serverless/onnx/yolo/README.md`"
     )
     return f"""# {document.title}
 
@@ -121,7 +121,7 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
 |---|---|
 {options}
 
-All options: {where}.
+All options: {where} of the collection.
 """
 
 

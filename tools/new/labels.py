@@ -36,9 +36,13 @@ def read_names(text: str) -> list[str]:
 
     Raises StartupError when there are none, or one stands there twice.
     """
-    path = Path(text)
-    if path.suffix in (".txt", ".names", ".yaml", ".yml") and path.is_file():
-        content = path.read_text(encoding="utf-8")
+    path = Path(text).expanduser()
+    if path.suffix in (".txt", ".names", ".yaml", ".yml") and "," not in text:
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text in UTF-8"
+            raise StartupError(f"LABELS: {path}: {reason}") from error
         names = _from_yaml(path, content) if path.suffix in (".yaml", ".yml") else content.splitlines()
     else:
         names = text.split(",")
@@ -59,8 +63,9 @@ def read_joints(text: str, count: int | None, known: Sequence[str] | None) -> li
     known: names from the file. COCO's seventeen are known; others are numbered. Raises StartupError when the two don't fit.
     """
     if text.isdecimal():
-        count = count or int(text)
-        text = ""
+        if count not in (None, int(text)):
+            raise StartupError(f"JOINTS: the model finds {count} joints, got {text}")
+        count, text = int(text), ""
     if text:
         names = [name.strip() for name in text.split(",") if name.strip()]
         if count is not None and len(names) != count:
@@ -81,7 +86,7 @@ def read_edges(text: str, joints: Sequence[str]) -> list[tuple[int, int]]:
     edges = []
     for item in text.split(","):
         ends = [_joint_index(part, joints) for part in _ends(item, joints)]
-        if len(ends) != 2 or None in ends:
+        if len(ends) != 2 or None in ends or ends[0] == ends[1]:
             raise StartupError(
                 f"EDGES: expected pairs of joints such as 1-2,2-3 (numbers from 1 to {len(joints)}) or names with a dash "
                 f"between them, got {describe(item.strip())}"

@@ -40,7 +40,7 @@ def read_weights(path: Path, hints: Hints, image_size: str | None) -> Facts:
         raise StartupError(f"WEIGHTS: there is no {path}")
     if path.is_file() and path.suffix not in SUFFIXES:
         raise StartupError(f"WEIGHTS: expected a file {', '.join(SUFFIXES)}, got {describe(path.name)}")
-    return _read_pt(path) if path.suffix == ".pt" else _read_exported(path, hints, image_size)
+    return _read_pt(path, hints) if path.suffix == ".pt" else _read_exported(path, hints, image_size)
 
 
 def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
@@ -68,7 +68,9 @@ def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
     )
 
 
-def _read_pt(path: Path) -> Facts:
+def _read_pt(path: Path, hints: Hints) -> Facts:
+    if hints.layout is not None:
+        raise StartupError("LAYOUT: for exported files; the package ultralytics knows what a .pt file gives")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # nothing is installed while something runs
     try:
@@ -83,9 +85,15 @@ def _read_pt(path: Path) -> Facts:
         names = tuple(str(name) for _, name in sorted(model.names.items()))
         task = str(model.task)
     except Exception as error:  # a file of another kind fails in many ways
-        raise StartupError(f"{path}: no model of Ultralytics: {str(error)[:200]}") from error
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise StartupError(
+            f"{path}: no model of Ultralytics: {first.removeprefix('ERROR ❌️ ')[:300]}; a .pt file of another package "
+            "(YOLOv7, YOLOR, YOLOv5's own) has to be exported to ONNX with that package"
+        ) from error
     if task not in TASKS:
         raise StartupError(f"{path}: the model's task is {task}; served here: {', '.join(TASKS)}")
+    if hints.task not in (None, task):
+        raise StartupError(f"TASK: the file's task is {task}, got {describe(hints.task)}")
     shape = getattr(model.model, "kpt_shape", None)
     joint_names = getattr(model.model, "kpt_names", None) or {}
     return Facts(

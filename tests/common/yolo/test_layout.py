@@ -143,6 +143,10 @@ def test_labels_say_what_the_file_does_not() -> None:
     )
     assert found({"o": (1, 20, 8400)}, hints=Hints(task="obb")) == Layout("yolov8", "obb", 15, extra=1)
     assert found({"o": (1, 7)}, hints=Hints(likely_task="classify")) == Layout("classify", "classify", 7)
+    # A column for each place of the grids is raw, though its width could be many joints.
+    assert found({"o": (1, 56, 8400)}, hints=Hints(task="pose", classes=1)) == Layout(
+        "yolov8", "pose", 1, extra=51, joints=(17, 3)
+    )
     # A label's type is no word about the file: masks may be given as boxes.
     assert found({"o": (1, 117, 8400), "p": MASKS}, hints=Hints(likely_task="detect")).task == "segment"
 

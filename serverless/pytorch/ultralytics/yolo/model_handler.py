@@ -46,7 +46,6 @@ class ModelHandler:
         self._arguments: dict[str, Any] = {
             "imgsz": image_size or self._model.overrides.get("imgsz", 640),
             "device": "cpu" if index is None else index,
-            "half": half,
             "iou": iou,
             "max_det": max_det,
             "agnostic_nms": agnostic,
@@ -55,7 +54,7 @@ class ModelHandler:
             "rect": False,
             "verbose": False,
             "save": False,
-        }
+        } | ({"quantize": 16} if half else {})
         names = tuple(str(name) for _, name in sorted(self._model.names.items()))
         joints = getattr(self._model.model, "kpt_shape", None)
         if self._model.task not in TASKS:
@@ -63,11 +62,17 @@ class ModelHandler:
         check_types(config.labels, self._model.task, tuple(joints) if joints else None)
         self._labels = class_labels(config.labels, names, len(names), labels_by == "id")
         self._joint_threshold, self._top = joint_threshold, top
+        self._predict(
+            np.zeros((64, 64, 3), np.uint8), 0.5
+        )  # what the first prediction prepares is not a request's matter
 
     def infer(self, image: NDArray[np.uint8], threshold: float) -> list[Shape]:
+        return to_shapes(self._found(self._predict(image, threshold), threshold), self._labels, self._joint_threshold)
+
+    def _predict(self, image: NDArray[np.uint8], threshold: float) -> Any:
         # The package takes arrays for BGR.
         (result,) = self._model.predict(np.ascontiguousarray(image[..., ::-1]), conf=threshold, **self._arguments)
-        return to_shapes(self._found(result, threshold), self._labels, self._joint_threshold)
+        return result
 
     def _found(self, result: Any, threshold: float) -> Found:
         result = result.cpu().numpy()

@@ -22,7 +22,7 @@ from tools.collection import ROOT
 from tools.serve.pool import duration_s
 
 MAIN = """
-import json, os, sys, time
+import json, os, subprocess, sys, time
 
 def init_context(context):
     if os.environ.get("BROKEN"):
@@ -38,6 +38,8 @@ def handler(context, event):
         raise KeyError("secret detail")
     if body.get("do") == "sleep":
         time.sleep(body["seconds"])
+    if body.get("do") == "start":
+        subprocess.Popen(["sleep", "600"])
     if body.get("do") == "print":
         print("x" * body["length"])
     facts = {
@@ -282,6 +284,31 @@ def test_a_worker_killed_from_outside_while_it_serves(server: Server) -> None:
     assert retry(lambda: server.direct("one", {})).json()["pid"] != pid
 
 
+def test_a_worker_that_died_while_idle_gets_one_request_at_a_time(server: Server) -> None:
+    before = server.direct("one", {}).json()["pid"]
+    os.kill(before, signal.SIGKILL)
+    port = server.functions()["one"]["status"]["httpPort"]
+    # Restarted before anyone asks for it: its place among the idle ones is still there then.
+    server.wait_for(f"worker process {before} ended")
+    deadline = time.monotonic() + 30
+    while server.functions()["one"]["status"]["state"] != "ready":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    replies: list[httpx.Response] = []
+
+    def ask() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            replies.append(client.post(f"http://127.0.0.1:{port}/", json={"do": "sleep", "seconds": 0.2}))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reply.status_code for reply in replies] == [200, 200, 200], [reply.text for reply in replies]
+    assert sorted(reply.json()["count"] for reply in replies) == [1, 2, 3]
+
+
 def test_a_request_over_its_time_is_408_and_the_worker_starts_again(server: Server) -> None:
     pid = server.direct("one", {}).json()["pid"]
     reply = server.direct("one", {"do": "sleep", "seconds": 30})
@@ -337,8 +364,9 @@ def test_health_and_page(server: Server) -> None:
 def test_a_stop_leaves_no_process(tmp_path: Path, number: int) -> None:
     server = Server(str(make_function(tmp_path, "two", workers=2)))
     server.wait_for("Ctrl-C stops everything")
+    server.direct("two", {"do": "start"})
     children = psutil.Process(server.process.pid).children(recursive=True)
-    assert len(children) == 2
+    assert len(children) == 3  # two workers, and what one of them has started
     busy = threading.Thread(target=lambda: suppressed_post(server, "two", {"do": "sleep", "seconds": 1.5}))
     busy.start()
     time.sleep(0.2)

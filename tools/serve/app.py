@@ -55,7 +55,7 @@ def function_app(served: Served) -> Starlette:
         return await _invoke(served, request, request.url.path)
 
     routes = [Route("/{path:path}", serve, methods=_ANY_METHOD)]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _as_json})
+    return Starlette(routes=routes, exception_handlers=_ERRORS)
 
 
 def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
@@ -109,7 +109,7 @@ def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
         Route("/api/function_invocations", invoke, methods=_ANY_METHOD),
         Route("/api/function_invocations/{path:path}", invoke, methods=_ANY_METHOD),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _as_json})
+    return Starlette(routes=routes, exception_handlers=_ERRORS)
 
 
 async def _invoke(served: Served, request: Request, path: str) -> Response:
@@ -136,6 +136,14 @@ def _response(reply: PoolReply) -> Response:
 async def _as_json(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again once this is sent: its trace is in the server's log.
+    return JSONResponse({"error": f"the server failed with {type(error).__name__}; its log says why"}, status_code=500)
+
+
+_ERRORS: dict[Any, Any] = {HTTPException: _as_json, Exception: _failed}
 
 
 def _page(functions: Mapping[str, Served]) -> str:

@@ -128,8 +128,15 @@ class Pool:
     async def _take(self) -> _Worker:
         while True:
             worker = await self._idle.get()
+            worker.queued = False
             if worker.ready:
                 return worker
+
+    def _give_back(self, worker: _Worker) -> None:
+        # One that died while it was idle still has its place, and must not get a second: it takes one request at a time.
+        if not worker.queued:
+            worker.queued = True
+            self._idle.put_nowait(worker)
 
     async def _serve(
         self, worker: _Worker, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -152,12 +159,12 @@ class Pool:
             return PoolReply.error(
                 502, f"{name}: its worker died during the request and starts again; its log says why"
             )
-        self._idle.put_nowait(worker)
+        self._give_back(worker)
         return PoolReply(answer["status"], reply_body, answer["content_type"], answer["headers"])
 
     def worker_is_ready(self, worker: _Worker) -> None:
         self._ready.set()
-        self._idle.put_nowait(worker)
+        self._give_back(worker)
 
     def variables(self) -> dict[str, str]:
         """The environment of a worker: the function's own settings as Nuclio sets them, and where modules are found."""
@@ -179,6 +186,7 @@ class _Worker:
         self._pool, self._index = pool, index
         self.process: asyncio.subprocess.Process | None = None
         self.ready = self.failed = self._settled = False
+        self.queued = False  # whether it waits for a request, or will be passed over when its turn comes
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
 
@@ -194,6 +202,7 @@ class _Worker:
             assert self.process is not None
             status = await self.process.wait()
             self._disconnect()
+            self.kill()
             if problem:
                 self._pool.error = problem
                 self._log(f"can't start: {problem}")
@@ -213,10 +222,10 @@ class _Worker:
         return await frames.receive_async(self._reader)
 
     def kill(self) -> None:
+        """Ends the process, and what it has started: it leads a group of its own, which may outlive it."""
         self.ready = False
-        if self.process is not None and self.process.returncode is None:
+        if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
-                # The process leads a group of its own: what it has started goes with it.
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
@@ -225,11 +234,11 @@ class _Worker:
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), _STOP_SECONDS)
-        except TimeoutError:
-            self.kill()
-            await self.process.wait()
+        self.kill()
+        await self.process.wait()
+        await asyncio.wait([self._copying], timeout=1)
 
     async def _start(self) -> str:
         """Starts the process and waits until its function is loaded; returns what went wrong, or nothing."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import json
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +93,18 @@ class LoadedFunction:
             size=len(raw),
         )
         return _to_reply(_finish(self._handler(self.context, event)))
+
+
+@contextlib.contextmanager
+def variables(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are set meanwhile, for functions that start meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _parse(raw: bytes, content_type: str) -> Any:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tools.bench.compare import report, times_ms
 from tools.collection import COLLECTION
-from tools.wrapper import LoadedFunction, Reply
+from tools.wrapper import LoadedFunction, Reply, variables
 
 _FACEBOOK = COLLECTION / "pytorch/facebookresearch"
 _SIZE_HW = (2160, 3840)
@@ -42,7 +42,7 @@ def run() -> None:
     if importlib.util.find_spec("transformers") is None:
         print("\nSAM: left out, torch and transformers are not installed (serverless/pytorch/base/requirements.txt)")
         return
-    with tempfile.TemporaryDirectory() as scratch, _variables({"DEVICE": "cpu", "ENGINE": "auto"}):
+    with tempfile.TemporaryDirectory() as scratch, variables({"DEVICE": "cpu", "ENGINE": "auto"}):
         _clicks(Path(scratch))
         _memory(Path(scratch))
         _frames(Path(scratch))
@@ -58,7 +58,7 @@ def _clicks(scratch: Path) -> None:
 
         def worker(cache: str, **more: str) -> LoadedFunction:
             settings = {"MODEL_PATH": str(weights), "EMBEDDING_CACHE_DIR": str(scratch / cache), **store, **more}
-            with _variables(settings):
+            with variables(settings):
                 return LoadedFunction(_FACEBOOK / "sam2", unique=True)
 
         one, other = worker("one"), worker("one")
@@ -175,7 +175,7 @@ def _frames(scratch: Path) -> None:
             sizes = {}
             for where in ("payload", "store") if port else ("payload",):
                 store = {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(port)}
-                with _variables({"MODEL_PATH": str(weights), **(store if where == "store" else {})}):
+                with variables({"MODEL_PATH": str(weights), **(store if where == "store" else {})}):
                     function = LoadedFunction(_FACEBOOK / name, unique=True)
                 states = function({"image": text, "shapes": [shape], "states": []}).json()["states"]
                 for _ in range(8):
@@ -290,17 +290,6 @@ def _plot(x: NDArray[Any], curves: Mapping[str, NDArray[Any]], width: int = 72, 
     print(
         f"  {'':>5} +{'-' * width}\n  {'':>5}  {x[0]:.0f}{'images':>{width // 2}}{x[-1]:>{width - width // 2 - len(f'{x[0]:.0f}')}.0f}"
     )
-
-
-@contextlib.contextmanager
-def _variables(settings: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""The network: SAM 2 for video, all its parts, each as small as the drawings allow."""
+"""The network: EdgeTAM for video, all its parts, each as small as the drawings allow.
+
+EdgeTAM and not SAM 2: its encoder is a convolutional network, which learns from a few thousand drawings in minutes; SAM 2's
+Hiera transformer, of the same size and for the same time, comes to half the IoU.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,30 @@ from common.sam.model import offline_transformers
 SIDE = 128  # pixels of the square that the network sees
 _HIDDEN = 128  # the smallest that transformers takes: more than the 64 channels of a memory
 _STRIDE = 16
+_WIDTHS, _DEPTHS = (24, 48, 96, 160), (1, 1, 3, 1)  # of the encoder's stages, the finest first
+_LATENTS = 4  # a side of the grid by which a frame is remembered
 
 
 def make_network() -> Any:
-    """A `Sam2VideoModel` with random weights."""
+    """An `EdgeTamVideoModel` with random weights."""
     transformers = offline_transformers()
-    fine = SIDE // 4
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": 24,
-        "image_size": [SIDE, SIDE],
-        "blocks_per_stage": [1, 1, 3, 1],
-        "embed_dim_per_stage": [24, 48, 96, 192],
-        "num_attention_heads_per_stage": [1, 2, 4, 8],
-        "window_size_per_stage": [8, 8, 8, 4],
-        "global_attention_blocks": [3],
-        "window_positional_embedding_background_size": [8, 8],
-    }
-    vision = {
-        "backbone_config": backbone,
-        "backbone_channel_list": [192, 96, 48, 24],
-        "backbone_feature_sizes": [[fine, fine], [fine // 2, fine // 2], [fine // 4, fine // 4]],
-        "fpn_hidden_size": _HIDDEN,
-    }
+    fine, coarse = SIDE // 4, SIDE // _STRIDE
+    backbone = transformers.TimmWrapperConfig(
+        architecture="repvit_m1",
+        model_args={
+            "in_chans": 3,
+            "features_only": True,
+            "out_indices": [0, 1, 2, 3],
+            "embed_dim": list(_WIDTHS),
+            "depth": list(_DEPTHS),
+        },
+    )
+    vision = transformers.EdgeTamVisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=list(_WIDTHS[::-1]),
+        backbone_feature_sizes=[[fine, fine], [fine // 2, fine // 2], [fine // 4, fine // 4]],
+        fpn_hidden_size=_HIDDEN,
+    )
     prompts = {"hidden_size": _HIDDEN, "image_size": SIDE, "patch_size": _STRIDE, "mask_input_channels": 16}
     decoder = {
         "hidden_size": _HIDDEN,
@@ -42,7 +47,7 @@ def make_network() -> Any:
         "iou_head_hidden_dim": _HIDDEN,
         "iou_head_depth": 2,
     }
-    config = transformers.Sam2VideoConfig(
+    config = transformers.EdgeTamVideoConfig(
         vision_config=vision,
         prompt_encoder_config=prompts,
         mask_decoder_config=decoder,
@@ -52,22 +57,29 @@ def make_network() -> Any:
         multimask_output_for_tracking=False,
         memory_attention_hidden_size=_HIDDEN,
         memory_attention_num_layers=2,
-        memory_attention_feed_forward_hidden_size=2 * _HIDDEN,
+        memory_attention_mlp_hidden_size=_HIDDEN,
         memory_attention_dropout=0.0,
         memory_attention_rope_dropout=0.0,
-        memory_attention_rope_feat_sizes=[SIDE // _STRIDE, SIDE // _STRIDE],
+        memory_attention_rope_feat_sizes=[coarse, coarse],
+        memory_attention_rope_k_sizes=[_LATENTS, _LATENTS],
         memory_encoder_hidden_size=_HIDDEN,
         memory_encoder_output_channels=64,
         mask_downsampler_embed_dim=_HIDDEN,
         memory_fuser_embed_dim=_HIDDEN,
-        memory_fuser_intermediate_dim=2 * _HIDDEN,
+        memory_fuser_intermediate_dim=_HIDDEN,
         memory_fuser_num_layers=2,
+        perceiver_resampler_num_latents=_LATENTS**2,
+        perceiver_resampler_num_latents_2d=_LATENTS**2,
+        perceiver_resampler_hidden_size=64,
+        perceiver_resampler_mlp_intermediate_size=128,
+        perceiver_resampler_attention_head_dim=64,
+        perceiver_resampler_num_layers=1,
     )
-    return transformers.Sam2VideoModel(config)
+    return transformers.EdgeTamVideoModel(config)
 
 
 def image_processor() -> Any:
-    """SAM 2's preprocessing for the network's side."""
+    """EdgeTAM's preprocessing, which is SAM 2's, for the network's side."""
     transformers = offline_transformers()
     return transformers.Sam2ImageProcessor(
         size={"height": SIDE, "width": SIDE}, mask_size={"height": SIDE // 4, "width": SIDE // 4}

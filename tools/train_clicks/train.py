@@ -1,8 +1,9 @@
 """The training: first clicks and boxes on stills, then clips, where the memory of a shape has to find it again.
 
 The modules are transformers' own, in the order in which its inference runs them, but for many drawings at a time and
-with gradients. Losses are those of SAM 2: focal and dice on the mask, the error of the predicted IoU, and whether the
-shape is in sight.
+with gradients. Losses: cross entropy and dice on the mask, the error of the predicted IoU, and whether the shape is in
+sight. All masks of an answer learn the same, as a drawing's shapes have no parts; SAM's way, the best one alone, and its
+focal loss take several times as long to get anywhere here.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 from tools.train_clicks.drawings import Bitmap, box_around, click_inside, clip, large_enough, still
 from tools.train_clicks.network import SIDE, image_processor, make_network
 
-_STILLS, _CLIPS, _CLIP_LENGTH = 3000, 500, 7
+_STILLS, _CLIPS, _CLIP_LENGTH = 4000, 500, 7
 _SIZES = ((120, 160), (160, 120), (136, 136))  # height and width of the drawings
-_STILL_BATCH, _CLIP_BATCH = 16, 6
+_STILL_BATCH, _PROMPTS_EACH, _CLIP_BATCH = 12, 4, 6
 _RATE = 2e-3
-_STILLS_SHARE = 0.55  # of the time; clips have the rest, with some stills among them
+_STILLS_SHARE = 0.7  # of the time; clips have the rest, with some stills among them
 _PROMPTS = ("click", "box", "clicks")
-_PROMPT_CHANCES = (0.55, 0.2, 0.25)
+_PROMPT_CHANCES = (0.6, 0.2, 0.2)
+_SEVERAL = 0.6  # of the first clicks are answered by several masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +45,11 @@ def train(seconds: float, *, seed: int = 0, say: Callable[[str], None] = print) 
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = make_network().train(False)  # without dropout, and the way through the modules that inference takes
+    network = make_network().train(False)  # the way through the modules that inference takes
+    network.vision_encoder.train(True)  # its batch normalisation has to learn
     network.mask_decoder.dynamic_multimask_via_stability = False
+    perceiver = network.spatial_perceiver
+    perceiver.forward = one_by_one(perceiver.forward)
     begin = time.process_time()
     pictures = draw_stills(_STILLS)
     clips = draw_clips(_CLIPS)
@@ -56,8 +61,7 @@ def train(seconds: float, *, seed: int = 0, say: Callable[[str], None] = print) 
         for group in optimizer.param_groups:
             group["lr"] = max(rate, 2e-5)
         if done < _STILLS_SHARE or step % 4 == 0:
-            chosen = [pictures[i] for i in rng.integers(len(pictures), size=_STILL_BATCH)]
-            loss = still_loss(network, [each[rng.integers(len(each))] for each in chosen], rng)
+            loss = still_loss(network, [pictures[i] for i in rng.integers(len(pictures), size=_STILL_BATCH)], rng)
         else:
             loss = clip_loss(network, [clips[i] for i in rng.integers(len(clips), size=_CLIP_BATCH)], rng)
         optimizer.zero_grad()
@@ -70,7 +74,20 @@ def train(seconds: float, *, seed: int = 0, say: Callable[[str], None] = print) 
             say(f"{done:4.0%}  step {step}  loss {np.mean(recent):.3f}")
             recent = []
     network.mask_decoder.dynamic_multimask_via_stability = True
-    return network.requires_grad_(False)
+    del perceiver.forward  # the class's own is left
+    return network.train(False).requires_grad_(False)
+
+
+def one_by_one(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A module's forward for batches, as EdgeTAM's perceiver in transformers takes one memory at a time."""
+    import torch
+
+    def run(features: Any, places: Any) -> tuple[Any, ...]:
+        places = places.expand(len(features), -1, -1, -1)
+        outputs = [forward(features[i : i + 1], places[i : i + 1]) for i in range(len(features))]
+        return tuple(torch.cat(each) for each in zip(*outputs, strict=True))
+
+    return run
 
 
 def draw_stills(count: int) -> list[list[Sample]]:
@@ -108,26 +125,27 @@ def squared(mask: Bitmap) -> Bitmap:
     return np.asarray(covered > 0.5)
 
 
-def still_loss(network: Any, samples: Sequence[Sample], rng: np.random.Generator) -> Any:
-    """The loss of one prompt for each sample, all of one kind; for clicks, of the correcting ones too."""
+def still_loss(network: Any, scenes: Sequence[Sequence[Sample]], rng: np.random.Generator) -> Any:
+    """The loss of some prompts for each scene, all of one kind; for clicks, of the correcting ones too."""
     import torch
 
-    maps = encode(network, samples)
+    maps = encode(network, [scene[0] for scene in scenes])
     maps[-1] = maps[-1] + network.no_memory_embedding.reshape(1, -1, 1, 1)
+    maps = [each.repeat_interleave(_PROMPTS_EACH, dim=0) for each in maps]
+    samples = [scene[i] for scene in scenes for i in rng.integers(len(scene), size=_PROMPTS_EACH)]
     truth = torch.from_numpy(np.stack([sample.mask for sample in samples]))
     kind = str(rng.choice(_PROMPTS, p=_PROMPT_CHANCES))
     if kind == "box":
         return prediction_loss(decode(network, maps, boxes=[box_around(s.mask, rng) for s in samples]), truth)
     points, labels = [[click_inside(sample.mask, rng)] for sample in samples], [[1] for _ in samples]
-    prediction = decode(network, maps, points, labels, several=True)
+    prediction = decode(network, maps, points, labels, several=rng.random() < _SEVERAL)
     loss = prediction_loss(prediction, truth)
-    for _ in range(2 if kind == "clicks" else 0):
+    if kind == "clicks":
         shown = prediction.best_logits().detach()
         for i, mask in enumerate(truth.numpy()):
             correct(points[i], labels[i], mask, resized(shown[i : i + 1])[0].numpy() > 0, rng)
         hint = shown[:, None].clamp(-32, 32) if rng.random() < 0.7 else None
-        prediction = decode(network, maps, points, labels, hint=hint)
-        loss = loss + prediction_loss(prediction, truth)
+        loss = loss + prediction_loss(decode(network, maps, points, labels, hint=hint), truth)
     return loss
 
 
@@ -219,8 +237,9 @@ def remembering(network: Any, flat: Any, places: Any, first: list[Any], recent: 
         memory=torch.cat([*features, tokens]),
         memory_posision_embeddings=torch.cat([*(e.expand(-1, flat.shape[1], -1) for e in encodings), token_places]),
         num_object_pointer_tokens=tokens.shape[0],
+        num_spatial_memory_tokens=len(features),
     )
-    return found.transpose(0, 1).reshape(flat.shape[1], flat.shape[0], -1)
+    return found.reshape(flat.shape[1], flat.shape[0], -1)
 
 
 def mask_prompt(network: Any, truth: Any) -> Any:
@@ -295,25 +314,23 @@ def decode(
 
 
 def prediction_loss(prediction: Prediction, truth: Any) -> Any:
-    """The loss of the best of a prediction's masks against (B, SIDE, SIDE) bool; of shapes out of sight, only the score's."""
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss
+    """The mean loss of a prediction's masks against (B, SIDE, SIDE) bool; of shapes out of sight, only the score's."""
+    from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1_loss
 
     in_sight = truth.flatten(1).sum(dim=1) >= 4
     loss = 0.5 * binary_cross_entropy_with_logits(prediction.score[:, 0, 0], in_sight.float())
     if not in_sight.any():
         return loss
-    wanted = truth[in_sight].float()[:, None]
-    logits = resized(prediction.logits[in_sight])
+    logits = prediction.logits[in_sight]
+    # How much of each of the logits' pixels is covered.
+    covered = avg_pool2d(truth[in_sight].float()[:, None], SIDE // logits.shape[-1])
+    error = binary_cross_entropy_with_logits(logits, covered.expand_as(logits), reduction="none").mean(dim=(2, 3))
     chance = logits.sigmoid()
-    error = binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="none")
-    focal = (error * (1 - torch.where(wanted > 0, chance, 1 - chance)) ** 2).mean(dim=(2, 3))
-    common = (chance * wanted).sum(dim=(2, 3))
-    dice = 1 - (2 * common + 1) / (chance.sum(dim=(2, 3)) + wanted.sum(dim=(2, 3)) + 1)
-    shown = logits > 0
-    ious = (shown & (wanted > 0)).sum(dim=(2, 3)) / (shown | (wanted > 0)).sum(dim=(2, 3)).clamp(min=1)
-    each = 20 * focal + dice
-    return loss + each.min(dim=1).values.mean() + l1_loss(prediction.ious[in_sight], ious)
+    common = (chance * covered).sum(dim=(2, 3))
+    dice = 1 - (2 * common + 1) / (chance.sum(dim=(2, 3)) + covered.sum(dim=(2, 3)) + 1)
+    shown, wanted = logits > 0, covered > 0.5
+    ious = (shown & wanted).sum(dim=(2, 3)) / (shown | wanted).sum(dim=(2, 3)).clamp(min=1)
+    return loss + (3 * error + dice).mean() + l1_loss(prediction.ious[in_sight], ious)
 
 
 def resized(logits: Any) -> Any:

@@ -1,75 +1,64 @@
-"""How well a network does on drawings that it has never seen, through the same handlers that serve CVAT."""
+"""How well a network does on drawings that it has never seen, through the main.py of the functions that serve CVAT."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from common.config import FunctionConfig
-from common.mask import mask_to_bitmap
-from common.protocol import Prompt
-from common.sam.interactor import SamInteractor
-from common.sam.model import SAM2, SAM2_VIDEO
-from common.sam.tracker import SamTracker
+from common.mask import mask_to_bitmap, mask_to_rle, rle_to_mask
 from common.shapes import Mask
+from tools.check.samples import encode
+from tools.collection import COLLECTION
 from tools.train_clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
+from tools.train_shapes.draw import Thing
+from tools.wrapper import LoadedFunction, variables
 
 _SIZES = ((480, 640), (640, 480), (360, 640))
 
 
-class Clicks(SamInteractor):
-    family = SAM2
-
-
-class Frames(SamTracker):
-    family = SAM2_VIDEO
-
-
 def click_ious(folder: Path, count: int, *, prompt: str = "click") -> NDArray[np.float64]:
     """The IoU of the found mask and the shape for one click, or box, on each of `count` shapes."""
-    config = FunctionConfig(directory=folder, name="trial", kind="interactor")
-    handler = Clicks(config, model_path=str(folder))
+    function = _start("edgetam", folder)
     rng = np.random.default_rng(TRIAL_SEEDS)
     ious: list[float] = []
-    for seed in range(TRIAL_SEEDS, TRIAL_SEEDS + 10 * count):
-        scene = still(seed, _SIZES[seed % len(_SIZES)])
-        things = [thing for thing in scene.things if large_enough(thing.mask)]
-        if not things:
-            continue
-        thing = things[int(rng.integers(len(things)))]
-        points = [click_inside(thing.mask, rng)] if prompt == "click" else []
-        box = box_around(thing.mask, rng) if prompt == "box" else None
-        found = handler.segment(
-            handler.embed(scene.image), Prompt(np.array(points).reshape(-1, 2), np.zeros((0, 2)), box)
-        )
+    for image, thing in _things(count, rng):
+        body: dict[str, Any] = {"image": _png(image), "pos_points": [], "neg_points": [], "obj_bbox": None}
+        if prompt == "click":
+            body["pos_points"] = [click_inside(thing.mask, rng)]
+        else:
+            left, top, right, bottom = box_around(thing.mask, rng)
+            height, width = thing.mask.shape
+            body["obj_bbox"] = [[max(left, 0), max(top, 0)], [min(right, width), min(bottom, height)]]
+        reply = _ask(function, body)
+        left, top, right, bottom = reply["bounds"]
+        found = np.zeros(thing.mask.shape, np.bool_)
+        found[top : bottom + 1, left : right + 1] = reply["mask"]
         ious.append(iou(found, thing.mask))
-        if len(ious) == count:
-            break
     return np.array(ious)
 
 
 def track_ious(folder: Path, count: int, length: int, *, occluded: bool | None = False) -> NDArray[np.float64]:
     """(count, length - 1) IoUs of the followed shape, frame by frame; NaN where it is out of sight and not reported."""
-    config = FunctionConfig(directory=folder, name="trial", kind="tracker")
-    handler = Frames(config, model_path=str(folder))
+    function = _start("edgetam-tracker", folder)
     rows: list[list[float]] = []
-    for seed in range(TRIAL_SEEDS, TRIAL_SEEDS + 10 * count):
-        moving = clip(seed, length, _SIZES[seed % len(_SIZES)], occluded=occluded)
-        if not large_enough(moving.masks[0]):
-            continue
-        state = handler.start(handler.prepare(moving.images[0]), Mask.from_full(moving.masks[0]))
+    for moving in _clips(count, length, occluded):
+        shape = {"type": "mask", "points": mask_to_rle(Mask.from_full(moving.masks[0]))}
+        states = _ask(function, {"image": _png(moving.images[0]), "shapes": [shape], "states": []})["states"]
         row: list[float] = []
         for image, truth in zip(moving.images[1:], moving.masks[1:], strict=True):
-            shape, state = handler.track(handler.prepare(image), state)
+            reply = _ask(function, {"image": _png(image), "shapes": [None], "states": states})
+            (shape,), states = reply["shapes"], reply["states"]
             found = np.zeros(truth.shape, np.bool_)
-            if isinstance(shape, Mask):
-                found = mask_to_bitmap(shape, (truth.shape[0], truth.shape[1]))
+            if shape is not None:
+                found = mask_to_bitmap(rle_to_mask(shape["points"]), (truth.shape[0], truth.shape[1]))
             row.append(iou(found, truth) if truth.any() or found.any() else np.nan)
         rows.append(row)
-        if len(rows) == count:
-            break
     return np.array(rows)
 
 
@@ -77,3 +66,40 @@ def iou(a: Bitmap, b: Bitmap) -> float:
     """Intersection over union of two bitmaps; 1 for two empty ones."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0
+
+
+def _things(count: int, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.uint8], Thing]]:
+    """Pictures, and one of the things on each."""
+    seed = TRIAL_SEEDS
+    while count:
+        scene = still(seed, _SIZES[seed % len(_SIZES)])
+        seed += 1
+        if things := [thing for thing in scene.things if large_enough(thing.mask)]:
+            yield scene.image, things[int(rng.integers(len(things)))]
+            count -= 1
+
+
+def _clips(count: int, length: int, occluded: bool | None) -> Iterator[Any]:
+    seed = TRIAL_SEEDS
+    while count:
+        moving = clip(seed, length, _SIZES[seed % len(_SIZES)], occluded=occluded)
+        seed += 1
+        if large_enough(moving.masks[0]):
+            yield moving
+            count -= 1
+
+
+def _start(name: str, folder: Path) -> LoadedFunction:
+    with variables({"MODEL_PATH": str(folder), "DEVICE": "cpu"}):
+        return LoadedFunction(COLLECTION / "pytorch/facebookresearch" / name, unique=True)
+
+
+def _ask(function: LoadedFunction, body: dict[str, Any]) -> Any:
+    reply = function(json.dumps(body))
+    if reply.status != 200:
+        raise RuntimeError(f"the function answers {reply.status}: {reply.body[:300]!r}")
+    return reply.json()
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    return encode(Image.fromarray(image), "PNG")

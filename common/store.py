@@ -75,10 +75,11 @@ class Store:
                 pipeline.mget(keys)
                 for key in keys:
                     pipeline.expire(key, int(expiry))
-                values = pipeline.execute(raise_on_error=False)[0]  # a copy that is only read keeps its expiry
+                # Without raise_on_error, which puts the command with its data into the error's message.
+                values, *_ = pipeline.execute(raise_on_error=False)
             if isinstance(values, Exception):
                 raise values
-            return list(values)
+            return list(values)  # also from a copy that is only read, where no expiry can be set
 
         return self._within(deadline, ask, self._reading) if keys else []
 
@@ -89,7 +90,9 @@ class Store:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for key, value in values.items():
                     pipeline.set(key, value, ex=int(expiry))
-                pipeline.execute()
+                for result in pipeline.execute(raise_on_error=False):
+                    if isinstance(result, Exception):
+                        raise result
 
         if values:
             self._within(deadline, ask, self._writing)
@@ -130,7 +133,7 @@ class Store:
         thread that can be left behind keeps a deadline for the whole.
         """
         if pause.lasts():
-            raise StoreDown(f"the store at {self._where} did not answer a moment ago and is left alone for now")
+            raise StoreDown(f"the store at {self._where} is left alone for now, after: {pause.reason}")
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
         def run() -> None:
@@ -147,7 +150,7 @@ class Store:
         if error is not None:
             # What the store refuses, to write when it is full, says nothing about what it does otherwise.
             for each in (pause,) if isinstance(error, self._refusal) else (self._reading, self._writing):
-                each.begin()
+                each.begin(str(error))
             _LOG.warning("The store at %s can't be used, and is left alone for a while: %s", self._where, error)
             raise StoreDown(f"the store at {self._where} can't be used: {error}") from error
         pause.end()
@@ -155,15 +158,17 @@ class Store:
 
 
 class _Pause:
-    """How long a store that failed is not asked again: longer each time, until it answers."""
+    """How long a store that failed is not asked again: longer each time, until it answers. reason: of the last failure."""
 
     def __init__(self) -> None:
+        self.reason = ""
         self._next, self._until = _FIRST_PAUSE, 0.0
 
     def lasts(self) -> bool:
         return time.monotonic() < self._until
 
-    def begin(self) -> None:
+    def begin(self, reason: str) -> None:
+        self.reason = reason
         if not self.lasts():  # calls that fail together count as one
             self._until = time.monotonic() + self._next
             self._next = min(self._next * 2, _LONGEST_PAUSE)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from getpass import getpass
 from pathlib import Path
 from typing import Any
@@ -108,22 +109,24 @@ def _annotate_tasks(given: argparse.Namespace, function: Function, crew: Crew, o
 
 def _function(given: argparse.Namespace) -> Function:
     directory, kind = None, given.kind
-    if given.function:
-        directory = resolve(given.function)
-        kind = FunctionConfig.load(directory).kind
-        missing = [] if given.endpoint else lacks(directory, os.environ)
-        if missing:
-            raise CannotRun(f"{given.function} can't run here: it lacks " + "; ".join(missing))
-    if kind not in ("detector", "reid"):
-        raise CannotRun(
-            f"{given.function} is of kind {kind}: it needs a user for every object; detectors and reid don't"
-        )
     options = {}
     for text in given.option:
         name, separator, value = text.partition("=")
         if not separator:
             raise CannotRun(f"--option: expected NAME=VALUE, got {text!r}")
         options[name.lower()] = value
+    if given.function:
+        directory = resolve(given.function)
+        kind = FunctionConfig.load(directory).kind
+        # Options may say where the weights are.
+        settings = {**os.environ, **{name.upper(): value for name, value in options.items()}}
+        missing = [] if given.endpoint else lacks(directory, settings)
+        if missing:
+            raise CannotRun(f"{given.function} can't run here, for want of {'; '.join(missing)}")
+    if kind not in ("detector", "reid"):
+        raise CannotRun(
+            f"{given.function} is of kind {kind}: it needs a user for every object; detectors and reid don't"
+        )
     return Function(
         kind=kind,
         directory=directory,
@@ -162,8 +165,44 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         given.token = given.token or os.environ.get("CVAT_ACCESS_TOKEN")
         if not given.token and not given.user:
             parser.error("--task and --project need --user, or a token (--token or the variable CVAT_ACCESS_TOKEN)")
-    if given.threshold is not None and not 0 <= given.threshold <= 1:
-        parser.error("--threshold: expected a number from 0 to 1")
+
+
+def _number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """The type of an argument: a number in a range, ends included."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (lowest <= value <= highest and math.isfinite(value)):
+            limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
+            raise argparse.ArgumentTypeError(f"expected a number {limits}, got {text!r}")
+        return value
+
+    return read
+
+
+def _whole(lowest: int) -> Callable[[str], int]:
+    """The type of an argument: a whole number that is not less."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {lowest} or more, got {text!r}")
+        return value
+
+    return read
+
+
+def _address(text: str) -> str:
+    """The type of an argument: the address of a function."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"expected an address such as http://gpu1:32001, got {text!r}")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,8 +213,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", type=int, nargs="+", metavar="N", help="tasks of the server, by number")
-    what.add_argument("--project", type=int, metavar="N", help="all tasks of a project")
+    what.add_argument("--task", type=_whole(1), nargs="+", metavar="N", help="tasks of the server, by number")
+    what.add_argument("--project", type=_whole(1), metavar="N", help="all tasks of a project")
     what.add_argument("--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, no server")
 
     server = parser.add_argument_group("the server")
@@ -194,13 +233,18 @@ def _parser() -> argparse.ArgumentParser:
         "--endpoint",
         action="append",
         default=[],
+        type=_address,
         metavar="URL",
         help="a function that runs elsewhere, under Nuclio or not; several share the load",
     )
     function.add_argument("--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint alone")
-    function.add_argument("--threshold", type=float, metavar="T", help="0 to 1; default: the function's own")
-    function.add_argument("--max-distance", type=float, metavar="PIXELS", help="for reid; default: the function's own")
-    function.add_argument("--timeout", type=float, default=120, metavar="S", help="for one frame; default: %(default)s")
+    function.add_argument("--threshold", type=_number(0, 1), metavar="T", help="0 to 1; default: the function's own")
+    function.add_argument(
+        "--max-distance", type=_number(0), metavar="PIXELS", help="for reid; default: the function's own"
+    )
+    function.add_argument(
+        "--timeout", type=_number(0.001), default=120, metavar="S", help="for one frame; default: %(default)s"
+    )
 
     labels = parser.add_argument_group("labels")
     labels.add_argument("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
@@ -215,20 +259,20 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--clear-existing", action="store_true", help="remove what the frames have; a copy is kept")
     how.add_argument(
         "--workers",
-        type=int,
+        type=_whole(0),
         metavar="N",
         help="processes, each with a copy of the model, 0 for none but this one; for an --endpoint, calls at a time",
     )
-    how.add_argument("--batch", type=int, default=4, metavar="N", help="frames that a model is given together")
+    how.add_argument("--batch", type=_whole(1), default=4, metavar="N", help="frames that a model is given together")
     how.add_argument(
-        "--chunk", type=int, default=100, metavar="N", help="most frames of an upload; default: %(default)s"
+        "--chunk", type=_whole(1), default=100, metavar="N", help="most frames of an upload; default: %(default)s"
     )
     how.add_argument("--resume", action="store_true", help="go on with a run that was cut off, or try bad frames again")
     how.add_argument(
         "--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s"
     )
     how.add_argument("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
-    how.add_argument("--pictures", type=int, metavar="N", help="of a dry run (4), or overlays of a folder (all)")
+    how.add_argument("--pictures", type=_whole(0), metavar="N", help="of a dry run (4), or overlays of a folder (all)")
 
     local = parser.add_argument_group("with --images")
     local.add_argument("--output", type=Path, metavar="FOLDER", help="where to put annotations and overlay pictures")

@@ -1,7 +1,7 @@
 """Annotations of a folder of images as CVAT XML 1.1, COCO JSON and YOLO labels, written by Datumaro.
 
 Each format holds what it has words for. CVAT XML: everything (what Datumaro's writer does not know, ellipses, cuboids
-and skeletons, is added to its file). COCO: everything with an area, turned boxes and ellipses as polygons, masks to the
+and skeletons, is added to its file, and so are masks, of which it would write whole frames). COCO: everything with an area, turned boxes and ellipses as polygons, masks to the
 pixel, and skeletons as keypoints. YOLO 1.1: the upright box around everything with an area.
 """
 
@@ -13,6 +13,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from common.annotation import LabelIds, from_annotation
 from common.labels import Label, Labels
-from common.mask import mask_to_bitmap
+from common.mask import mask_to_bitmap, mask_to_rle
 from common.reply import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from common.skeleton import skeleton_edges
@@ -77,7 +78,7 @@ def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: 
         for element in image:
             element.set("source", "auto")
         for shape in shapes:
-            if isinstance(shape, (Ellipse, Cuboid, Skeleton)):
+            if isinstance(shape, (Ellipse, Cuboid, Skeleton, Mask)):
                 image.append(_element(shape, labels))
     ElementTree.indent(root)
     tree.write(target / "annotations.xml", encoding="utf-8", xml_declaration=True)
@@ -99,7 +100,6 @@ def _write_coco(entries: Sequence[Entry], images: Path, labels: Labels, target: 
         for annotation in content["annotations"]:
             annotation["iscrowd"] = 0  # Datumaro takes every mask for a crowd, which training leaves out
         path.write_bytes(orjson.dumps(content))
-        path.rename(path.with_name(path.name.replace("_default", "")))
     shutil.rmtree(target / "images", ignore_errors=True)
 
 
@@ -146,8 +146,6 @@ def _for_cvat(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
             center = left + width / 2, top + height / 2
             return [datumaro.RotatedBbox(*center, width, height, shape.rotation, **common)]
         return [datumaro.Bbox(left, top, width, height, **common)]
-    if isinstance(shape, Mask):
-        return [datumaro.Mask(mask_to_bitmap(shape, size_hw), **common)]
     kinds: dict[type, Any] = {Polygon: datumaro.Polygon, Polyline: datumaro.PolyLine, Points: datumaro.Points}
     return [kinds[type(shape)](shape_points(shape), **common)] if type(shape) in kinds else []
 
@@ -160,7 +158,8 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
         attributes["score"] = shape.score
     common: dict[str, Any] = {"label": label, "attributes": attributes, "group": number + 1}
     if isinstance(shape, Mask):
-        return [datumaro.Mask(mask_to_bitmap(shape, size_hw), **common)]
+        # Drawn when it is written: together they are larger than any memory.
+        return [datumaro.Mask(partial(mask_to_bitmap, shape, size_hw), **common)]
     if isinstance(shape, Skeleton):
         # Datumaro writes 0, 1 or 2 for these, as COCO means them.
         states = datumaro.Points.Visibility
@@ -240,6 +239,10 @@ def _element(shape: Shape, labels: Labels) -> ElementTree.Element:
         corners = ("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2")
         names = tuple(f"{axis}{corner}" for corner in corners for axis in "xy")
         element = ElementTree.Element("cuboid", common | _texts(dict(zip(names, shape_points(shape), strict=True))))
+    elif isinstance(shape, Mask):
+        box = {"left": shape.left, "top": shape.top, "width": shape.bitmap.shape[1], "height": shape.bitmap.shape[0]}
+        runs = ", ".join(str(run) for run in mask_to_rle(shape)[:-4])
+        element = ElementTree.Element("mask", common | {"rle": runs} | {k: str(v) for k, v in box.items()})
     else:
         assert isinstance(shape, Skeleton)
         element = ElementTree.Element("skeleton", {"label": shape.label, "source": "auto"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,41 @@ def read_mapping(path: Path | None, pairs: Sequence[str]) -> dict[str, Any]:
             raise CannotRun(f"{path}: can't be read: {error}") from error
         if not isinstance(content, dict):
             raise CannotRun(f"{path}: expected an object of function's label: task's label, got {describe(content)}")
-        given.update({str(name): value for name, value in content.items()})
+        given.update({str(name): _wish(value, f"{path}: label {str(name)!r}") for name, value in content.items()})
     for pair in pairs:
         name, separator, target = pair.partition("=")
         if not separator or not name:
             raise CannotRun(f"--map: expected FUNCTION_LABEL=TASK_LABEL, got {pair!r}")
         given[name] = target or None
     return given
+
+
+def _wish(value: Any, where: str) -> Any:
+    """What a mapping file says of one label, if it is of the form that `Given` describes. Raises CannotRun."""
+    if not isinstance(value, Mapping):
+        return _partner(value, where)
+    if unknown := sorted(str(key) for key in value.keys() - {"name", "attributes", "sublabels"}):
+        raise CannotRun(f"{where}: expected name, attributes and sublabels, got {', '.join(unknown)}")
+    wish: dict[str, Any] = {}
+    if "name" in value:
+        wish["name"] = _partner(value["name"], f"{where}, name")
+    for part in value.keys() & {"attributes", "sublabels"}:
+        pairs = value[part] or {}
+        if not isinstance(pairs, Mapping):
+            raise CannotRun(f"{where}, {part}: expected an object of function's: task's, got {describe(pairs)}")
+        wish[part] = {}
+        for name, target in pairs.items():
+            # CVAT's own form of a mapping has an object for a joint.
+            named = target.get("name", name) if part == "sublabels" and isinstance(target, Mapping) else target
+            wish[part][str(name)] = _partner(named, f"{where}, {part}, {name}")
+    return wish
+
+
+def _partner(value: Any, where: str) -> str | None:
+    """The name of a partner; None for none. YAML takes some names for numbers."""
+    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool)):
+        return None if value is None else str(value)
+    raise CannotRun(f"{where}: expected the name of its partner in the task, or null, got {describe(value)}")
 
 
 def match_labels(
@@ -115,9 +143,20 @@ def match_labels(
         if wish is None:
             continue
         details = wish if isinstance(wish, Mapping) else {"name": wish}
-        target = targets.get(str(details.get("name", label.name)))
+        wanted = details.get("name", label.name)
+        if wanted is None:
+            continue
+        target = targets.get(wanted)
+        problems += [
+            f"the mapping names the {word} {name!r} of {label.name!r}, which the function does not have"
+            for word, part, theirs in (
+                ("attribute", "attributes", label.attributes),
+                ("joint", "sublabels", label.sublabels),
+            )
+            for name in sorted(details.get(part, {}).keys() - {item.name for item in theirs})
+        ]
         if target is None:
-            problems.append(f"label {label.name!r}: the task has no label {str(details.get('name', label.name))!r}")
+            problems.append(f"label {label.name!r}: the task has no label {wanted!r}")
         elif (kind := _kind(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
             hint = (
                 "; --convert-masks makes polygons of masks" if (kind, target.label.type) == ("mask", "polygon") else ""
@@ -129,6 +168,9 @@ def match_labels(
     if problems and not (allow_unmatched and all(problem.startswith("label") for problem in problems)):
         remedy = "map them (--mapping, --map) or leave them out (--allow-unmatched)"
         raise CannotRun("the labels don't fit the task:\n  " + "\n  ".join(problems) + f"\n{remedy}")
+    if not any(goals.values()):
+        have = ", ".join(map(repr, targets)) or "none"
+        raise CannotRun(f"no label of the function has a place in the task, whose labels are: {have}")
     return LabelMapping(goals, leave_out_unknown=allow_unmatched)
 
 
@@ -136,19 +178,33 @@ def _assumed(targets: Mapping[str, TaskLabel], given: Given) -> list[Label]:
     """The labels of a function about which nothing is known: those of the task, and those that the mapping names."""
     labels = {name: target.label for name, target in targets.items()}
     for name, wish in given.items():
-        target = targets.get(str(wish.get("name", name) if isinstance(wish, Mapping) else wish))
-        labels[name] = _renamed(target.label if target else Label(name="", id=0), name)
+        details = wish if isinstance(wish, Mapping) else {"name": wish}
+        target = targets.get(details.get("name", name))
+        labels[name] = _renamed(target.label if target else Label(name="", id=0), name, details)
     return list(labels.values())
 
 
-def _renamed(label: Label, name: str) -> Label:
-    return Label(name=name, id=label.id, attributes=label.attributes, sublabels=label.sublabels)
+def _renamed(label: Label, name: str, details: Mapping[str, Any]) -> Label:
+    """A label of a task as the function's that becomes it: of any type, with the names that the mapping says it uses."""
+
+    def named(items: tuple[Any, ...], pairs: Mapping[str, str | None], nothing: Any) -> tuple[Any, ...]:
+        by_name = {item.name: item for item in items}
+        # Partners that are not there are found out where all are.
+        wished = [replace(by_name.get(theirs or "", nothing), name=ours) for ours, theirs in pairs.items()]
+        return (*wished, *(item for item in items if item.name not in pairs and item.name not in pairs.values()))
+
+    return Label(
+        name=name,
+        id=label.id,
+        attributes=named(label.attributes, details.get("attributes", {}), Attribute("", "text")),
+        sublabels=named(label.sublabels, details.get("sublabels", {}), Label("", 0)),
+    )
 
 
 def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_types: bool) -> tuple[Goal, list[str]]:
     """Where a label goes, and a line about each of its attributes and joints that has no place there."""
     missing = []
-    attribute_names, joint_names = details.get("attributes") or {}, details.get("sublabels") or {}
+    attribute_names, joint_names = details.get("attributes", {}), details.get("sublabels", {})
     attributes: dict[str, Attribute] = {}
     ids: dict[str, int] = {}
     for attribute in label.attributes:
@@ -164,8 +220,6 @@ def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_typ
     partners: dict[str, str] = {}
     for joint in label.sublabels:
         name = joint_names.get(joint.name, joint.name)
-        if isinstance(name, Mapping):
-            name = name.get("name", joint.name)
         if name is not None:
             if name not in (sublabel.name for sublabel in target.label.sublabels):
                 missing.append(f"label {label.name!r}, joint {joint.name!r}: the task's skeleton has none of this name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 import sys
 import threading
@@ -137,7 +138,7 @@ class Options:
 
 
 class Sink(Protocol):
-    """Where outcomes go. tags, shapes: how many annotations came; left_out: what had no place -> how often."""
+    """Where outcomes go. tags, shapes: how many annotations have arrived there; left_out: what had no place -> how often."""
 
     tags: int
     shapes: int
@@ -213,14 +214,14 @@ def annotate_task(
         todo = [frame for frame in frames if frame not in journal.done]
         if not todo:
             say("Nothing is left to do.")
-        workers = crew.ready(recipe, journal) if todo else ()  # before anything is removed
+        workers = crew.ready(recipe, journal) if todo else ()
         uploader = Uploader(cvat, task, journal, options.chunk, say)
         if "newest" in journal.facts:
             uploader.settle()
             todo = [frame for frame in todo if frame not in journal.done]
         else:
             journal.note(clear=options.clear_existing or journal.facts.get("clear", False))
-            uploader.prepare(journal.facts["clear"], frames, whole=len(frames) + len(task.deleted) == len(task.names))
+            uploader.begin(journal.facts["clear"], frames, whole=len(frames) + len(task.deleted) == len(task.names))
         _run(pictures, todo, len(frames), workers, options.batch, uploader, journal, stop)
         return _report(journal, uploader, frames, task.names, stop)
 
@@ -266,6 +267,7 @@ def annotate_folder(
             items = list(folder.read_results(kept))
             for made in export.export(items, images, kept_as, options.formats, output):
                 say(f"Written: {made}")
+            shutil.rmtree(output / "overlays", ignore_errors=True)  # like the formats: in the place of older ones
             _paint(items[: options.pictures], images, Painter(labels, output / "overlays"))
         return done
 
@@ -306,10 +308,14 @@ def _run(
     stop: pipeline.Stop,
 ) -> None:
     with tqdm(total=total, initial=total - len(todo), unit="frame", file=sys.stderr, smoothing=0.1) as bar:
+        found = 0
 
         def take(outcome: Outcome) -> None:
+            nonlocal found
+            if outcome.annotations is not None:
+                found += len(outcome.annotations.shapes) + len(outcome.annotations.tags)
             sink(outcome)
-            bar.set_postfix(shapes=sink.shapes + sink.tags, bad=len(journal.bad), refresh=False)
+            bar.set_postfix(shapes=found, bad=len(journal.bad), refresh=False)
             bar.update()
 
         try:

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,28 @@ class Uploader:
         self._pending = journal.path.with_suffix(".pending")
         self._collected: list[FrameAnnotations] = []
         self._bytes, self._since = 0, 0.0
+        self._prepare: Callable[[], None] | None = None
 
-    def prepare(self, clear: bool, frames: Iterable[int], whole: bool) -> None:
-        """Before the first frame of a new run: notes what is on the server, and removes it from the frames if asked to.
+    def begin(self, clear: bool, frames: Iterable[int], whole: bool) -> None:
+        """For a new run. clear: remove what is on the frames already; whole: the frames are all of the task.
 
-        whole: the frames are all of the task. Raises CannotRun.
+        That is done when the first frame is annotated: a function that can annotate none does no harm.
         """
         for left_over in (self._pending, *self._doubtful_files()):
             left_over.unlink(missing_ok=True)
+        self._prepare = partial(self._note_and_clear, clear, set(frames), whole)
+
+    def _note_and_clear(self, clear: bool, frames: set[int], whole: bool) -> None:
         before = self._cvat.annotations(self._task)
         count = sum(len(items) for items in before.values())
         if clear and count:
             removed = _free(self._journal.path, "removed")
             write_whole(removed, orjson.dumps(before))
             self._say(f"The {count} annotations that the task had are kept in {removed}")
-            self._clear(before, set(frames), whole)
+            self._clear(before, frames, whole)
             before = {kind: [] for kind in before} if whole else self._cvat.annotations(self._task)
+        elif count:
+            self._say(f"The task has {count} annotations already; they stay (--clear-existing removes them)")
         newest = {kind: max((item["id"] for item in before[kind]), default=0) for kind in _KINDS}
         self._journal.note(newest=newest)
 
@@ -83,6 +90,9 @@ class Uploader:
         if outcome.annotations is None:
             self._journal.note_bad(outcome.frame, outcome.error)
             return
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
         found = outcome.annotations
         self._since = self._since or time.monotonic()
         self._collected.append(found)

@@ -130,6 +130,48 @@ def test_nothing_is_removed_when_the_function_can_not_start(server: CvatServer, 
     assert content(task) == before
 
 
+def test_nothing_is_removed_for_a_function_that_annotates_nothing(
+    server: CvatServer, annotate: Annotate, endpoint: Callable[[str], Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.annotate.engines._Caller._FIRST_PAUSE", 0.01)
+    task = server.add_task(labels(), frames(2))
+    assert annotate("--task", task.id, "--threshold", 0.85) == 0
+    before = content(task)
+    function = endpoint("everything")
+    function.answer = lambda body: (500, b'{"error": "out of memory"}')
+    addressed = ["--task", task.id, "--clear-existing", "--threshold", 0.85, "--endpoint", function.url]
+    assert annotate(*addressed, function="") == 1
+    assert content(task) == before
+    function.answer = lambda body: None  # it has recovered: what was to be cleared still is
+    assert annotate(*addressed[:2], *addressed[3:], "--resume", function="") == 0
+    check_boxes(task, [0, 1])
+    function.close()
+    before = content(task)
+    assert annotate(*addressed, function="") == 2
+    assert content(task) == before
+
+
+def test_what_the_task_has_already_is_said(
+    server: CvatServer, annotate: Annotate, capsys: pytest.CaptureFixture
+) -> None:
+    task = server.add_task(labels(), frames(2))
+    assert annotate("--task", task.id, "--threshold", 0.85) == 0
+    assert "already" not in capsys.readouterr().err
+    assert annotate("--task", task.id, "--threshold", 0.85) == 0
+    assert "The task has 4 annotations already; they stay (--clear-existing removes them)" in capsys.readouterr().err
+
+
+def test_the_progress_counts_frames_and_shapes(
+    server: CvatServer, annotate: Annotate, capsys: pytest.CaptureFixture
+) -> None:
+    pictures = frames(12)
+    pictures[2] = ("raises.png", BAD_PICTURE)
+    task = server.add_task(labels(), pictures)
+    assert annotate("--task", task.id, "--threshold", 0.1) == 1
+    last = capsys.readouterr().err.split("\r")[-1].splitlines()[0]
+    assert re.search(r"12/12 .*frame/s, bad=1, shapes=110\]", last), last
+
+
 def test_bad_frames_are_listed_and_the_rest_is_done(
     server: CvatServer, annotate: Annotate, capsys: pytest.CaptureFixture
 ) -> None:
@@ -358,6 +400,7 @@ def test_login_with_a_name_and_no_entry_without(
         (["--function", str(FUNCTIONS / "everything"), "--option", "x"], "expected NAME=VALUE"),
         (["--function", str(FUNCTIONS / "everything"), "--frames", "1-x"], "--frames: expected numbers and ranges"),
         (["--function", str(FUNCTIONS / "everything"), "--option", "fail=perhaps"], "expected true or false"),
+        (["--function", str(FUNCTIONS / "colours")], "there are no boxes"),
     ],
 )
 def test_what_can_not_begin_says_why(
@@ -366,6 +409,28 @@ def test_what_can_not_begin_says_why(
     task = server.add_task(labels(), frames(2))
     assert annotate("--task", task.id, *arguments, function="") == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "problem"),
+    [
+        ("--workers", "-1", "expected a whole number of 0 or more, got '-1'"),
+        ("--batch", "0", "expected a whole number of 1 or more, got '0'"),
+        ("--chunk", "0", "expected a whole number of 1 or more, got '0'"),
+        ("--chunk", "ten", "expected a whole number of 1 or more, got 'ten'"),
+        ("--pictures", "-1", "expected a whole number of 0 or more, got '-1'"),
+        ("--threshold", "7", "expected a number from 0 to 1, got '7'"),
+        ("--threshold", "nan", "expected a number from 0 to 1, got 'nan'"),
+        ("--timeout", "0", "expected a number of 0.001 or more, got '0'"),
+        ("--max-distance", "inf", "expected a number of 0 or more, got 'inf'"),
+        ("--endpoint", "gpu1:32001", "expected an address such as http://gpu1:32001, got 'gpu1:32001'"),
+    ],
+)
+def test_arguments_that_are_none(argument: str, value: str, problem: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--task", "1", "--token", TOKEN, "--function", str(FUNCTIONS / "everything"), argument, value])
+    assert end.value.code == 2
+    assert f"argument {argument}: {problem}" in capsys.readouterr().err
 
 
 # Runs that are cut off: the program as a process of its own.

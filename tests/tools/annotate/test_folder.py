@@ -93,6 +93,7 @@ def test_cvat_xml_has_everything(output: Path) -> None:
         left, top, width, height = (int(region.get(name)) for name in ("left", "top", "width", "height"))
         runs = [int(v) for v in region.get("rle").split(",")]
         bitmap = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+        assert (left, top, left + width, top + height) == box_of(frame)
         full = np.zeros(SIZE_HW, bool)
         full[top : top + height, left : left + width] = bitmap
         np.testing.assert_array_equal(full, mask_to_bitmap(shapes["region"], SIZE_HW))
@@ -127,10 +128,41 @@ def test_datumaro_reads_the_cvat_xml(output: Path, images: Path, tmp_path: Path)
     kinds = sorted(a.type.name for a in items["a/first"].annotations)
     # It takes the joints of the skeleton for points, and passes over ellipse and cuboid.
     assert kinds == ["bbox", "label", "mask", *["points"] * 4, "polygon", "polyline", "rotated_bbox"]
+    labels = Dataset.import_from(str(tmp_path), "cvat").categories()[AnnotationType.label]
+    for frame, name in enumerate(NAMES):
+        shapes = expected(frame)
+        found = {labels[a.label].name: a for a in items[str(Path(name).with_suffix(""))].annotations}
+        np.testing.assert_array_equal(found["region"].image, mask_to_bitmap(shapes["region"], SIZE_HW))
+        assert found["box"].points == list(box_of(frame))
+        left, top, right, bottom = box_of(frame)
+        assert found["turned"].points == [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 30.25]
+        for label in ("outline", "line", "dots"):
+            assert found[label].points == shape_points(shapes[label])
+
+
+def test_datumaro_reads_the_coco_json(output: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(output / "coco", tmp_path / "coco")
+    shutil.copytree(images, tmp_path / "coco/images")
+    dataset = Dataset.import_from(str(tmp_path / "coco"), "coco")
+    labels = dataset.categories()[AnnotationType.label]
+    items = {item.id: item for item in dataset}
+    assert len(items) == len(NAMES)
+    for frame, name in enumerate(NAMES):
+        shapes = expected(frame)
+        # Of each object it makes two annotations, the second one the box around the first.
+        annotations = items[str(Path(name).with_suffix(""))].annotations
+        found = {(labels[a.label].name, a.type): a for a in annotations}
+        assert {label for label, _ in found} == {"box", "turned", "disc", "outline", "region"}
+        region = found["region", AnnotationType.mask]
+        np.testing.assert_array_equal(region.image, mask_to_bitmap(shapes["region"], SIZE_HW))
+        left, top, right, bottom = box_of(frame)
+        for label in ("box", "region"):
+            assert found[label, AnnotationType.bbox].get_bbox() == [left, top, right - left, bottom - top]
+        assert found["outline", AnnotationType.polygon].points == shape_points(shapes["outline"])
 
 
 def test_coco_instances(output: Path) -> None:
-    coco = COCO(output / "coco/annotations/instances.json")
+    coco = COCO(output / "coco/annotations/instances_default.json")
     names = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
     assert list(names.values()) == list(LABELS)
     images = {image["file_name"]: image for image in coco.loadImgs(coco.getImgIds())}
@@ -153,7 +185,7 @@ def test_coco_instances(output: Path) -> None:
 
 
 def test_coco_keypoints(output: Path) -> None:
-    coco = COCO(output / "coco/annotations/person_keypoints.json")
+    coco = COCO(output / "coco/annotations/person_keypoints_default.json")
     category = next(c for c in coco.dataset["categories"] if c["name"] == "figure")
     assert category["keypoints"] == ["head", "left foot", "right foot"]
     assert category["skeleton"] == [[1, 2]]
@@ -210,7 +242,7 @@ def test_bad_pictures_are_listed_and_resumed(images: Path, tmp_path: Path, capsy
     (folder / "3.png").write_bytes(png(red_box(box_of(3), SIZE_HW)))
     arguments = ("--formats", "coco", "--pictures", 0, "--threshold", 0.85)
     assert run(folder, output, *arguments, "--resume") == 1
-    content = json.loads((output / "coco/annotations/instances.json").read_text())
+    content = json.loads((output / "coco/annotations/instances_default.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["0.png", "2.png", "3.png", "4.png"]
     assert len(content["annotations"]) == 4
     (folder / "5.png").write_bytes(png(red_box(box_of(5), SIZE_HW)))
@@ -235,7 +267,7 @@ def test_a_run_that_was_killed_goes_on(images: Path, tmp_path: Path) -> None:
     results = tmp_path / "out/results.jsonl"
     results.write_bytes(results.read_bytes() + b'{"frame": 59, "name": "59.pn')  # killed while it wrote
     assert run(folder, tmp_path / "out", "--threshold", 0.85, "--formats", "coco", "--pictures", 0, "--resume") == 0
-    content = json.loads((tmp_path / "out/coco/annotations/instances.json").read_text())
+    content = json.loads((tmp_path / "out/coco/annotations/instances_default.json").read_text())
     assert [image["file_name"] for image in content["images"]] == [f"{i:02d}.png" for i in range(60)]
     assert len(content["annotations"]) == 60
 
@@ -254,6 +286,30 @@ def test_polygons_instead_of_masks(images: Path, tmp_path: Path) -> None:
 def test_a_run_that_could_not_begin_leaves_nothing_to_resume(images: Path, tmp_path: Path) -> None:
     assert run(images, tmp_path, "--option", "bogus=1") == 2
     assert run(images, tmp_path, "--formats", "coco") == 0
+
+
+def test_overlays_of_pictures_that_are_gone_go_as_well(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    output = tmp_path / "out"
+    assert run(folder, output, "--formats", "yolo") == 0
+    assert len(list((output / "overlays").rglob("*.jpg"))) == 4
+    (folder / NAMES[3]).unlink()
+    assert run(folder, output, "--formats", "yolo") == 0
+    assert len(list((output / "overlays").rglob("*.jpg"))) == 3
+
+
+def test_weights_that_an_option_names(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A function whose own weights are not here runs with others."""
+    weights = ROOT / "serverless/onnx/yolo/shapes/shapes.onnx"
+    function = tmp_path / "function"
+    shutil.copytree(ROOT / "serverless/onnx/yolo/shapes", function)
+    for name in ("shapes.onnx", "overlay.jpg"):
+        (function / name).unlink()
+    common = ["--images", str(images), "--output", str(tmp_path / "o"), "--function", str(function), "--workers", "0"]
+    assert main(common) == 2
+    assert f"{function} can't run here, for want of weights of shapes" in capsys.readouterr().err
+    assert main([*common, "--option", f"model_path={weights}"]) == 0
 
 
 def test_a_dry_run_leaves_only_pictures(images: Path, tmp_path: Path) -> None:

@@ -153,6 +153,18 @@ def test_a_function_of_which_nothing_is_known() -> None:
     annotations = found(Translator(mapping)(0, [auto, person]))
     assert (annotations[0]["label_id"], annotations[0]["attributes"]) == (50, [{"spec_id": 502, "value": "AB"}])
     assert [e["outside"] for e in annotations[1]["elements"]] == [True, True, False]
+    assert annotations[0]["label_id"] == 50
+    painted = Rectangle(label="auto", box_xyxy=(1, 2, 3, 4), attributes={"farbe": "green", "paint": "red"})
+    (annotation,) = found(Translator(mapping)(0, [painted]))
+    assert annotation["attributes"] == [{"spec_id": 501, "value": "green"}]
+    mapping2 = match({"mensch": {"name": "person", "sublabels": {"kopf": "skull", "schwanz": None}}}, function=None)
+    person = Skeleton(label="mensch", joints=(Joint("kopf", 1, 2), Joint("foot", 5, 6)))
+    (annotation,) = found(Translator(mapping2)(0, [person]))
+    assert [(e["points"], e["outside"]) for e in annotation["elements"]] == [
+        ([3, 4], True), ([5, 6], False), ([1, 2], False),
+    ]  # fmt: skip
+    with pytest.raises(CannotRun, match="label 'auto', attribute 'farbe': the task's label has none of this name"):
+        match({"auto": {"name": "vehicle", "attributes": {"farbe": "colour"}}}, function=None)
     with pytest.raises(FrameError, match="gave the label 'bus', which the task does not have"):
         Translator(mapping)(0, [Tag(label="bus")])
     with pytest.raises(FrameError, match="gave the label 'road' as rectangle, the task's is polygon"):
@@ -170,6 +182,56 @@ def test_mapping_from_file_and_command_line(tmp_path: Path) -> None:
         read_mapping(path, [])
     with pytest.raises(CannotRun, match="can't be read"):
         read_mapping(tmp_path / "nothing.json", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("car: [vehicle]", "label 'car': expected the name of its partner in the task, or null, got ['vehicle']"),
+        ("car: true", "label 'car': expected the name of its partner in the task, or null, got true"),
+        ("car: {nmae: vehicle}", "label 'car': expected name, attributes and sublabels, got nmae"),
+        ("car: {name: [a]}", "label 'car', name: expected the name of its partner"),
+        ("car: {attributes: 4}", "label 'car', attributes: expected an object of function's: task's, got 4"),
+        ("car: {attributes: {colour: {name: x}}}", "label 'car', attributes, colour: expected the name of its partner"),
+        ("car: {sublabels: [head]}", "label 'car', sublabels: expected an object of function's: task's, got ['head']"),
+    ],
+)
+def test_mapping_files_that_are_none(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(text)
+    with pytest.raises(CannotRun) as error:
+        read_mapping(path, [])
+    assert problem in str(error.value)
+
+
+def test_mapping_files_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(
+        "7: 8\ncar: {attributes: {colour: null}}\nperson: {name: man, sublabels: {head: {name: skull}, foot: 3}}\n"
+    )
+    assert read_mapping(path, []) == {
+        "7": "8",
+        "car": {"attributes": {"colour": None}},
+        "person": {"name": "man", "sublabels": {"head": "skull", "foot": "3"}},
+    }
+
+
+def test_a_mapping_that_names_what_the_function_does_not_have() -> None:
+    with pytest.raises(CannotRun) as error:
+        match(
+            {**WISHES, "car": {"name": "vehicle", "attributes": {"color": "paint", "colour": "paint"}}}, unmatched=True
+        )
+    assert "the mapping names the attribute 'colour' of 'car', which the function does not have" in str(error.value)
+    with pytest.raises(CannotRun) as error:
+        match({**WISHES, "person": {"name": "person", "sublabels": {"hand": "skull"}}}, unmatched=True)
+    assert "the mapping names the joint 'hand' of 'person', which the function does not have" in str(error.value)
+
+
+def test_nothing_has_a_place() -> None:
+    with pytest.raises(
+        CannotRun, match="no label of the function has a place in the task, whose labels are: 'vehicle', 'road'"
+    ):
+        match({"car": None, "road": None, "person": None})
 
 
 def test_own_labels_keep_the_ids_of_the_function() -> None:

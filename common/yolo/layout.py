@@ -223,7 +223,8 @@ class _File:
         if columns == 6 and (said or sure):
             return [self._make("rtdetr", self.classes, main=self.main, task="detect")]
         # Files of older exporters have a score for each class, and don't say what head they have.
-        older = self.metadata.head is None and self.metadata.end2end is None and self.classes is not None
+        older = self.metadata.head is None and self.metadata.end2end is None and not self.metadata.nms
+        older = older and self.classes is not None
         scored = self.classes in (None, columns - 4) and columns > 4 and rows not in self._places(1, 3)
         if scored and (said or sure or older):
             return [self._make("rtdetr", columns - 4, columns - 4, main=self.main, task="detect")]

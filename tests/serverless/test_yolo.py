@@ -14,12 +14,16 @@ import pytest
 from common import weights
 from common.config import FunctionConfig
 from common.errors import StartupError
+from common.mask import flat_to_mask, mask_to_bitmap
 from common.skeleton import COCO_JOINTS
 from common.yolo.metadata import Metadata
 from common.yolo.model import YoloModel
 from tests.common.onnx_files import constant_model
 from tests.common.yolo.networks import network
 from tools.collection import COLLECTION
+from tools.new.function import Plan, write_function
+from tools.new.labels import make_labels
+from tools.new.weights import Facts
 from tools.wrapper import LoadedFunction, Reply
 
 FAMILY = {
@@ -267,6 +271,50 @@ def test_pt_files_through_the_package(pt_file: Path, monkeypatch: pytest.MonkeyP
     for shape, box, score, index in zip(shapes, result.boxes.xyxy, result.boxes.conf, result.boxes.cls, strict=True):
         np.testing.assert_allclose(shape["points"], box.numpy(), atol=0.01)
         assert (shape["label"], shape["confidence"]) == (result.names[int(index)], f"{float(score):.4f}")
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_pt_files_of_every_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written as `make new` writes them; the shapes are what Ultralytics' predictor says."""
+    from ultralytics import YOLO
+
+    names, joints = ("cat", "dog", "cow"), tuple("abcde")
+    path = tmp_path / "net.pt"
+    network(tmp_path, task, names=names).save(str(path))
+    (folder := tmp_path / "made").mkdir()
+    facts = Facts((path,), task, names, len(names), None)
+    labels = make_labels(names, task, joints if task == "pose" else ())
+    write_function(folder, Plan("made", "detector", labels, {"IMAGE_SIZE": "160"}, facts))
+    random = np.random.default_rng(1)
+    image = cv2.resize(random.integers(0, 256, (12, 16, 3), np.uint8), (400, 300), interpolation=cv2.INTER_CUBIC)
+    monkeypatch.setenv("MAX_DET", "20")
+    reply = LoadedFunction(folder, unique=True)(body(image, 0.2))
+    options = {"rect": False, "retina_masks": True, "max_det": 20, "verbose": False}
+    result = YOLO(str(path)).predict(image[..., ::-1], conf=0.2, imgsz=160, **options)[0].cpu().numpy()
+    shapes = reply.json()
+    assert reply.status == 200 and len(shapes) >= 1
+    if task == "classify":
+        likely = [i for i in result.probs.top5 if result.probs.data[i] >= 0.2]
+        assert [shape["label"] for shape in shapes] == [names[i] for i in likely]
+        return
+    boxes = result.boxes if result.obb is None else result.obb
+    theirs = {(f"{float(boxes.conf[i]):.4f}", names[int(boxes.cls[i])]): i for i in range(len(boxes.conf))}
+    for shape in shapes:
+        i = theirs[shape["confidence"], shape["label"]]
+        if task == "segment":
+            mask = mask_to_bitmap(flat_to_mask(shape["mask"]), image.shape[:2])
+            np.testing.assert_array_equal(mask, result.masks.data[i] > 0)
+        elif task == "pose":
+            for element, (x, y, seen) in zip(shape["elements"], result.keypoints.data[i], strict=True):
+                assert element["outside"] == int(seen < 0.5)
+                if seen >= 0.5:
+                    np.testing.assert_allclose(element["points"], [x, y], atol=0.01)
+        else:
+            left, top, right, bottom = shape["points"]
+            turned = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+            np.testing.assert_allclose(turned, boxes.xywhr[i, :4], atol=0.02)
+            angle = (shape["rotation"] - np.degrees(boxes.xywhr[i, 4]) + 90) % 180 - 90
+            assert abs(angle) < 0.02
 
 
 def test_pt_function_refuses(pt_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,11 @@ CASES = {
     ),
     "nms=True": ({"output0": (1, 300, 6)}, ultralytics("detect", nms=True), Layout("end2end", "detect", 80)),
     "nms=True, not said": ({"output0": (1, 300, 6)}, ultralytics("detect"), Layout("end2end", "detect", 80)),
+    "nms=True of an older exporter, two classes": (
+        {"output0": (1, 300, 6)},
+        Metadata(names=TWO, task="detect", nms=True),
+        Layout("end2end", "detect", 2),
+    ),
     "v10's own exporter": (
         {"output0": (1, 300, 6)},
         Metadata(names=COCO, task="detect"),

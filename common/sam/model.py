@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.engine import PRECISIONS, Engine, open_engine, torch_device
 from common.errors import StartupError, describe
-from common.runtime import threads_per_worker
+from common.runtime import keep_freed_memory, threads_per_worker
 from common.weights import locate
 
 EXPORTED = "encoder.onnx"  # the image encoder beside the weights it was exported from
@@ -89,6 +89,8 @@ class Loaded:
         threads = threads_per_worker(config.workers)
         torch.set_num_threads(threads)
         self.device = torch_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if precision == "auto":
             precision = "f32" if self.device.type == "cpu" else "bf16"
         self.family = family

@@ -162,7 +162,7 @@ def test_a_store_that_does_not_answer_costs_nothing_but_the_hit(
             reply = function(click(noise(seed), (60, 70)))
             waited += time.perf_counter() - begin - sum(stages(reply).values()) / 1000
             assert reply.status == 200
-        assert waited < 0.3
+        assert waited < 1, "asked in vain each time it would be 1.8 s"
 
 
 def test_without_a_cache_every_click_encodes(

@@ -244,7 +244,7 @@ def _prompt_box(body: Mapping[str, Any], name: str) -> tuple[float, float, float
         raise BadRequest.field(name, "two corners [[x0, y0], [x1, y1]]", body[name])
     (xa, ya), (xb, yb) = _point(corners[0], f"{name}[0]"), _point(corners[1], f"{name}[1]")
     if xa == xb or ya == yb:
-        raise BadRequest.field(name, "a box with an area", body[name])
+        raise BadRequest.field(name, "a box with an area", [xa, ya, xb, yb])
     return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)
 
 

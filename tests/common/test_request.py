@@ -261,8 +261,8 @@ class TestInteractor:
             ({"obj_bbox": [[1, 2]]}, "obj_bbox: expected two corners [[x0, y0], [x1, y1]], got [[...]]"),
             ({"obj_bbox": [1, 2, 3]}, "obj_bbox: expected two corners [[x0, y0], [x1, y1]], got [1, 2, 3]"),
             ({"obj_bbox": [[1, 2], None]}, "obj_bbox[1]: expected a point [x, y], got null"),
-            ({"obj_bbox": [[1, 2], [1, 9]]}, "obj_bbox: expected a box with an area, got [[...], [...]]"),
-            ({"obj_bbox": [1, 2, 9, 2]}, "obj_bbox: expected a box with an area, got [1, 2, 9, 2]"),
+            ({"obj_bbox": [[1, 2], [1, 9]]}, "obj_bbox: expected a box with an area, got [1.0, 2.0, 1.0, 9.0]"),
+            ({"obj_bbox": [1, 2, 9, 2]}, "obj_bbox: expected a box with an area, got [1.0, 2.0, 9.0, 2.0]"),
             ({"obj_bbox": True}, "obj_bbox: expected a list, got true"),
         ],
     )

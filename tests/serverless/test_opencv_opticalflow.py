@@ -466,3 +466,16 @@ def test_the_search_range_is_how_far_an_object_may_jump(monkeypatch: pytest.Monk
         (shape,) = next_reply(tracker, movie.frame(1), reply["states"])["shapes"]
         found[value] = quality(shape, thing.outline(1))
     assert found["0.2"] < 0.1 and found["1.5"] >= 0.9
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5.01, 5.01], [100, 80, 100.0001, 110], [0, 50, 3000, 50.02]])
+@pytest.mark.parametrize("rotation", [0, 45])
+def test_boxes_thinner_than_a_step_of_the_state_keep_an_area(
+    tracker: LoadedFunction, box: list[float], rotation: int
+) -> None:
+    image = np.random.default_rng(20).integers(0, 256, (120, 3000, 3)).astype(np.uint8)
+    reply = first_reply(tracker, image, [{"type": "rectangle", "points": box, "rotation": rotation}])
+    for _ in range(2):
+        reply = next_reply(tracker, image, reply["states"])  # status 200 is checked there
+        if reply["shapes"][0] is not None:
+            np.testing.assert_allclose(reply["shapes"][0]["points"], box, atol=1)

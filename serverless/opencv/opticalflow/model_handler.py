@@ -250,6 +250,7 @@ class _Drawn:
             corner = complex(right - left, bottom - top) / 2
             turn = _turn(shape.rotation)
             extent = [2 * max(abs((z * turn).real), abs((z.conjugate() * turn).real)) for z in (corner, corner * 1j)]
+            extent = [max(side, 1.0) for side in extent]
             center = complex(left + right, top + bottom) / 2
             return cls(shape.type, center, (extent[0], extent[1]), shape.rotation, (np.array([corner]),))
         if isinstance(shape, Mask):
@@ -509,6 +510,9 @@ class _Track:
         points = np.concatenate(drawn.contours)
         numbers = np.stack([points.real, points.imag], axis=1)
         step = max(1 / _STEPS_PER_PIXEL, float(np.abs(numbers).max()) / 32767)
+        steps = np.rint(numbers / step)
+        if drawn.kind == "rectangle":  # a long, thin one must keep an area
+            steps = np.maximum(steps, 1)
         return {
             "kind": drawn.kind,
             "center": _pair(drawn.center),
@@ -516,7 +520,7 @@ class _Track:
             "rotation": drawn.rotation,
             "step": step,
             "counts": [len(c) for c in drawn.contours],
-            "points": np.rint(numbers / step).astype("<i2").tobytes(),
+            "points": steps.astype("<i2").tobytes(),
             "pose": _pair(self.pose.size) + _pair(self.pose.center),
             "motion": _pair(self.motion),
             "lost": self.lost,

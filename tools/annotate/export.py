@@ -13,7 +13,6 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,14 @@ from numpy.typing import NDArray
 
 from common.annotation import LabelIds, from_annotation
 from common.labels import Label, Labels
-from common.mask import mask_to_bitmap, mask_to_rle
+from common.mask import bitmap_to_rle, mask_to_rle
 from common.reply import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from common.skeleton import skeleton_edges
 from tools.annotate.folder import FolderItem
 
 FORMATS = ("cvat", "coco", "yolo")
+_MASK_NUMBER = "mask number"  # stands in COCO files only while they are written
 _ELLIPSE_CORNERS = 72
 
 
@@ -92,13 +92,22 @@ def _write_coco(entries: Sequence[Entry], images: Path, labels: Labels, target: 
     if any(label.sublabels for label in labels.values()):
         tasks.append("person_keypoints")
     _dataset(entries, images, labels, _for_coco).export(str(target), "coco", save_media=False, tasks=tasks)
-    names = {str(Path(identity + Path(item.name).suffix)): item.name for identity, item, _ in entries}
+    named = {str(Path(identity + Path(item.name).suffix)): (item, shapes) for identity, item, shapes in entries}
     for path in (target / "annotations").glob("*.json"):
         content = orjson.loads(path.read_bytes())
+        of_image = {}
         for image in content["images"]:
-            image["file_name"] = names[image["file_name"]]
+            of_image[image["id"]] = named[image["file_name"]]
+            image["file_name"] = of_image[image["id"]][0].name
         for annotation in content["annotations"]:
-            annotation["iscrowd"] = 0  # Datumaro takes every mask for a crowd, which training leaves out
+            number = annotation.get("attributes", {}).pop(_MASK_NUMBER, None)
+            if number is not None:
+                item, shapes = of_image[annotation["image_id"]]
+                mask = shapes[number]
+                assert isinstance(mask, Mask)
+                width, height = item.size_wh
+                annotation["segmentation"] = {"counts": coco_runs(mask, (height, width)), "size": [height, width]}
+                annotation["area"] = int(mask.bitmap.sum())
         path.write_bytes(orjson.dumps(content))
     shutil.rmtree(target / "images", ignore_errors=True)
 
@@ -158,8 +167,10 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
         attributes["score"] = shape.score
     common: dict[str, Any] = {"label": label, "attributes": attributes, "group": number + 1}
     if isinstance(shape, Mask):
-        # Drawn when it is written: together they are larger than any memory.
-        return [datumaro.Mask(partial(mask_to_bitmap, shape, size_hw), **common)]
+        # Datumaro writes its box; its pixels, which it would look for in the whole picture, come to the file afterwards.
+        numbered = common | {"attributes": attributes | {_MASK_NUMBER: number}}
+        height, width = shape.bitmap.shape
+        return [datumaro.Bbox(shape.left, shape.top, width, height, **numbered)]
     if isinstance(shape, Skeleton):
         # Datumaro writes 0, 1 or 2 for these, as COCO means them.
         states = datumaro.Points.Visibility
@@ -175,6 +186,19 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
         return [datumaro.Bbox(left, top, right - left, bottom - top, **common)]
     outline = _outline(shape)
     return [datumaro.Polygon(outline.ravel().tolist(), **common)] if outline is not None else []
+
+
+def coco_runs(mask: Mask, size_hw: tuple[int, int]) -> list[int]:
+    """The lengths of runs, background first, of a mask in a picture of `size_hw`, column by column."""
+    height, width = size_hw
+    left, top, right, bottom = mask.box_xyxy
+    columns = np.zeros((right - left, height), np.bool_)
+    columns[:, top:bottom] = mask.bitmap.T
+    runs = bitmap_to_rle(columns)
+    runs[0] += left * height
+    if rest := (width - right) * height:
+        runs[-1 if len(runs) % 2 else len(runs) :] = [rest + (runs[-1] if len(runs) % 2 else 0)]
+    return runs
 
 
 def _for_yolo(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:

@@ -14,6 +14,7 @@ import pytest
 from datumaro import Dataset
 from datumaro.components.annotation import AnnotationType
 from PIL import Image
+from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from common.config import FunctionConfig
@@ -26,6 +27,7 @@ from tests.scenes import BLUE, RED, png, red_box, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of
 from tools.annotate.__main__ import main
 from tools.annotate.errors import CannotRun
+from tools.annotate.export import coco_runs
 from tools.annotate.frames import parse_frames
 from tools.collection import ROOT
 
@@ -182,6 +184,21 @@ def test_coco_instances(output: Path) -> None:
         # A turned square of 30 pixels has the same area, an ellipse pi times its half axes.
         assert int(coco.annToMask(found["turned"]).sum()) == pytest.approx(900, rel=0.03)
         assert int(coco.annToMask(found["disc"]).sum()) == pytest.approx(np.pi * 15 * 10, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_runs_of_masks_anywhere_are_those_of_coco(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    full = np.zeros((7, 9), bool)
+    (top, bottom), (left, right) = (np.sort(generator.choice(n + 1, 2, replace=False)) for n in full.shape)
+    full[top:bottom, left:right] = generator.random((bottom - top, right - left)) < (0.5, 1.0)[seed % 2]
+    if not full.any():
+        full[top, left] = True
+    runs = coco_runs(Mask.from_full(full), full.shape)
+    rle = mask_utils.frPyObjects({"counts": runs, "size": list(full.shape)}, *full.shape)
+    np.testing.assert_array_equal(mask_utils.decode(rle), full)
+    assert sum(runs) == full.size
+    assert all(runs[1:])
 
 
 def test_coco_keypoints(output: Path) -> None:

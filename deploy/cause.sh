@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # run.sh's other parts read what is set here
 # From the logs of a failed deployment to one line that says the cause, and one that says the cure.
 
 last_words() { # file -> its last line that says something, without colours

@@ -29,12 +29,13 @@ interrupted() {
 }
 
 deploy_one() { # index
-  local i=$1 name=${NAMES[$1]} was nuctl_pid='' began=$SECONDS
+  local i=$1 name=${NAMES[$1]} was was_image nuctl_pid='' began=$SECONDS
   local log=$LOGS/$name.log
   # Ctrl-C reaches the whole process group; the main script then ends its jobs in order.
   trap '' INT
   trap 'give_up "$i" "$was"' TERM
   was=$(docker inspect -f '{{.Id}}' "$(container_of "$name")" 2>/dev/null)
+  was_image=$(docker inspect -f '{{.Image}}' "$(container_of "$name")" 2>/dev/null)
   : >"$log" && : >"$SCRATCH/$name.container"
   if [ -z "$DRY_RUN" ]; then clear_stuck "$i"; fi
   CAUSE='' CURE=''
@@ -243,8 +244,18 @@ result() {
       log_end "$LOGS/$name.log"
     fi
     [ "$LOGS" = "$SCRATCH" ] || cure "all of it: $LOGS/$name.log"
+    way_back "$i"
   } >"$SCRATCH/$name.failure"
   cat "$SCRATCH/$name.failure"
+}
+
+# Nuclio has taken the old container away by the time that a new one fails; the image that it ran is still here.
+way_back() { # index
+  local image=${IMAGES[$1]} now
+  now=$(docker inspect -f '{{.Id}}' "$(container_of "${NAMES[$1]}")" 2>/dev/null)
+  if [ -z "${was_image:-}" ] || [ "$now" = "$was" ] || ! docker image inspect "$was_image" >/dev/null 2>&1; then return; fi
+  if [ "$(docker image inspect -f '{{.Id}}' "$image" 2>/dev/null)" = "$was_image" ]; then return; fi
+  cure "back to what ran before: docker tag $was_image $image && ./$SCRIPT --no-build $(quoted "${DIRS[$1]}")"
 }
 
 # give_up INDEX ID: the run was interrupted. A function that was there before goes on in its old container.

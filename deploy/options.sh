@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # run.sh's other parts read what is set here
 # The options of deploy_cpu.sh and deploy_gpu.sh.
 
 usage() {

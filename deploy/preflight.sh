@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # run.sh's other parts read what is set here
 # What must be there before anything is built: each missing thing is named with its remedy, all of them at once.
 
 OLDEST_NUCTL=1.13 # docs/deploy.md says what was read and run of which version

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # run.sh's other parts read what is set here
 # A real inference through the routes that CVAT uses: straight to the function's port, and through Nuclio's dashboard.
 
 # verify INDEX: sets SECONDS_TAKEN and FOUND ("3 shapes"), or CAUSE and CURE and fails. Writes both replies to the scratch.

@@ -338,6 +338,28 @@ def test_a_function_that_dies_in_init_context_is_stopped_at_once_and_says_why(ho
     assert "the end of its log:" in run.output
 
 
+def test_a_redeployment_that_fails_says_the_way_back(host):
+    host.container("finder", port=28500)
+    host.set("containers/nuclio-nuclio-finder/image_id", "sha256:old")
+    host.set("on_deploy/finder", 'echo new >"$container/id"; fail "Function wasn\'t ready in time"')
+    directory = host.function()
+    run = host.deploy(str(directory))
+    assert run.status == 1
+    assert "back to what ran before" not in run.output  # that image was pruned
+    host.container("finder", port=28500)
+    host.set("containers/nuclio-nuclio-finder/image_id", "sha256:old")
+    host.set("images/sha256:old")
+    run = host.deploy(str(directory))
+    assert run.status == 1
+    back = f"docker tag sha256:old {{}} && ./deploy_cpu.sh --no-build {directory}"
+    assert back.format("cvat.finder:latest") in run.output
+    # A build that fails leaves the old container as it is.
+    host.container("finder", port=28500)
+    host.set("containers/nuclio-nuclio-finder/image_id", "sha256:old")
+    host.set("on_deploy/finder", 'echo old >"$container/id"; fail "the build failed"')
+    assert "back to what ran before" not in host.deploy(str(directory)).output
+
+
 def test_a_container_of_before_that_was_restarted_once_is_not_taken_for_a_failure(host):
     host.container("finder", port=28500, restarts=7)
     directory = host.function(base="somebody/image")  # no base image is built: the old container is there all the while

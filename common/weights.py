@@ -246,7 +246,7 @@ def _problems(directory: Path, variant: Variant) -> list[str]:
         elif expected is not None and not _intact(path, expected):
             changed.append(file.path)
     remedy = (
-        f"fetch: python -m common.weights {shlex.quote(str(directory))} --variant {shlex.quote(variant.name)}"
+        f"fetch: {_python()} -m common.weights {shlex.quote(str(directory))} --variant {shlex.quote(variant.name)}"
         if any(file.url for file in variant.files if file.path in absent + changed)
         else "they are part of the function's directory: copy it anew"
     )
@@ -337,6 +337,11 @@ def _say(progress: TextIO | None, line: str) -> None:
 
 def _list(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _python() -> str:
+    """The Python that has the packages: that of the virtual environment, or in an image the only one there is."""
+    return shlex.quote(sys.executable) if sys.prefix != sys.base_prefix else "python"
 
 
 def main(arguments: list[str] | None = None) -> int:

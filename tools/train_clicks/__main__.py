@@ -1,6 +1,6 @@
 """Trains the network and says how well it does on drawings that it has never seen.
 
-python -m tools.train_clicks --minutes 20 --out FOLDER
+python -m tools.train_clicks --minutes 26 --out FOLDER
 python -m tools.train_clicks --measure FOLDER
 """
 
@@ -23,16 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.train_clicks", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--minutes", type=float, default=20, help="of computing time, all cores together (default: 20)")
+    parser.add_argument("--minutes", type=float, default=26, help="of computing time, all cores together (default: 26)")
     parser.add_argument("--out", type=Path, help="where the folder with the network goes")
     parser.add_argument("--measure", type=Path, metavar="FOLDER", help="only measure a network")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="train this network further")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     if (given.out is None) == (given.measure is None):
         parser.error("give either --out or --measure")
     if given.out is not None:
         begin = time.monotonic()
-        network = train(given.minutes * 60, seed=given.seed, say=lambda line: print(line, flush=True))
+        network = train(
+            given.minutes * 60, seed=given.seed, start=given.start, say=lambda line: print(line, flush=True)
+        )
         save_network(network, given.out)
         print(f"{given.out}: trained in {(time.monotonic() - begin) / 60:.1f} minutes")
     measure(given.out or given.measure)

@@ -1,7 +1,7 @@
 """The network: EdgeTAM for video, all its parts, each as small as the drawings allow.
 
 EdgeTAM and not SAM 2: its encoder is a convolutional network, which learns from a few thousand drawings in minutes; SAM 2's
-Hiera transformer, of the same size and for the same time, comes to half the IoU.
+Hiera transformer needs several times as long.
 """
 
 from __future__ import annotations
@@ -75,7 +75,28 @@ def make_network() -> Any:
         perceiver_resampler_attention_head_dim=64,
         perceiver_resampler_num_layers=1,
     )
-    return transformers.EdgeTamVideoModel(config)
+    network = transformers.EdgeTamVideoModel(config)
+    _initialise(network)
+    return network
+
+
+def _initialise(network: Any) -> None:
+    """Random weights from which training gets anywhere, in place of those that transformers gives."""
+    import torch
+
+    for module in network.modules():
+        # torch's own range, as the authors have it: the one of transformers is meant for layers of many hundred channels.
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.reset_parameters()
+    with torch.no_grad():
+        # One and the same in published weights: a place has the same code in a prompt and in the picture.
+        code = network.prompt_encoder.shared_embedding.positional_embedding
+        network.shared_image_embedding.positional_embedding.copy_(code)
+        for name, module in network.mask_decoder.transformer.named_modules():
+            # Prompts and pixels of one place look at each other from the start.
+            if "cross_attn" in name.rpartition(".")[2] or name == "final_attn_token_to_image":
+                torch.nn.init.orthogonal_(module.q_proj.weight)
+                module.k_proj.weight.copy_(module.q_proj.weight)
 
 
 def image_processor() -> Any:
@@ -94,3 +115,10 @@ def save_network(network: Any, folder: Path) -> None:
 
     copy.deepcopy(network).to(torch.float16).save_pretrained(folder)
     image_processor().save_pretrained(folder)
+
+
+def load_network(folder: Path) -> Any:
+    """What `save_network` wrote, in single precision."""
+    import torch
+
+    return offline_transformers().EdgeTamVideoModel.from_pretrained(folder, dtype=torch.float32)

@@ -12,22 +12,26 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.train_clicks.drawings import Bitmap, box_around, click_inside, clip, large_enough, still
-from tools.train_clicks.network import SIDE, image_processor, make_network
+from tools.train_clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
+from tools.train_clicks.network import SIDE, image_processor, load_network, make_network
 
-_STILLS, _CLIPS, _CLIP_LENGTH = 4000, 500, 7
+_CLIP_LENGTH = 7
 _SIZES = ((120, 160), (160, 120), (136, 136))  # height and width of the drawings
-_STILL_BATCH, _PROMPTS_EACH, _CLIP_BATCH = 12, 4, 6
-_RATE = 2e-3
-_STILLS_SHARE = 0.7  # of the time; clips have the rest, with some stills among them
+_STILL_BATCH, _PROMPTS_EACH, _CLIP_BATCH = 12, 4, 12
+_RATE = 1e-3
+_STILLS_SHARE = 0.5  # of the time; clips have the rest, with some stills among them
 _PROMPTS = ("click", "box", "clicks")
 _PROMPT_CHANCES = (0.6, 0.2, 0.2)
+_SEEDS = TRIAL_SEEDS // 100  # for drawings, of each seed of a training
+_SAY_EVERY = 50  # steps
 _SEVERAL = 0.6  # of the first clicks are answered by several masks
 
 
@@ -39,63 +43,121 @@ class Sample:
     mask: Bitmap
 
 
-def train(seconds: float, *, seed: int = 0, say: Callable[[str], None] = print) -> Any:
-    """A network trained for about so many seconds of this process's own time."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """maps: the encoder's feature maps of a picture, (C, h, w) float16 each, finest first. mask: as in `Sample`."""
+
+    maps: tuple[Any, ...]
+    mask: Bitmap
+
+
+def train(
+    seconds: float,
+    *,
+    seed: int = 0,
+    stills: int = 4000,
+    clips: int = 500,
+    start: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Any:
+    """A network trained for about so many seconds of this process's own time, on so many drawings.
+
+    start: the folder of one that knows clicks already, and is only taught to follow; None for one with random weights.
+    """
     import torch
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = make_network().train(False)  # the way through the modules that inference takes
-    network.vision_encoder.train(True)  # its batch normalisation has to learn
+    # Its modules take the way that inference takes.
+    network = (load_network(start) if start else make_network()).train(False).requires_grad_(True)
     network.mask_decoder.dynamic_multimask_via_stability = False
-    perceiver = network.spatial_perceiver
-    perceiver.forward = one_by_one(perceiver.forward)
-    begin = time.process_time()
-    pictures = draw_stills(_STILLS)
-    clips = draw_clips(_CLIPS)
-    say(f"{_STILLS} stills and {_CLIPS} clips drawn in {time.process_time() - begin:.0f} s")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.02)
+    network.spatial_perceiver._forward_2d = partial(latents_of_windows, network.spatial_perceiver)
+    pictures = draw_stills(stills, seed)
+    if start is None:
+        say(f"clicks, on {stills} drawings")
+        learn(network, _STILLS_SHARE * seconds, lambda _: _loss_of_stills(network, pictures, rng), say)
+    network.vision_encoder.train(False).requires_grad_(False)
+    known = [known_of(network, scene) for scene in pictures]
+    films = [known_of(network, frames) for frames in draw_clips(clips, seed)]
+    say(f"following, in {clips} clips")
+
+    def loss(step: int) -> Any:
+        if step % 5 == 0:  # lest clicks be forgotten
+            return still_loss(network, [known[i] for i in rng.integers(len(known), size=_STILL_BATCH)], rng)
+        return clip_loss(network, [films[i] for i in rng.integers(len(films), size=_CLIP_BATCH)], rng)
+
+    learn(network, (1 if start else 1 - _STILLS_SHARE) * seconds, loss, say)
+    network.mask_decoder.dynamic_multimask_via_stability = True
+    del network.spatial_perceiver._forward_2d  # the class's own is left
+    return network.train(False).requires_grad_(False)
+
+
+def learn(network: Any, seconds: float, loss_of_step: Callable[[int], Any], say: Callable[[str], None]) -> None:
+    """Changes what of a network may be changed, for so many seconds of this process's own time."""
+    import torch
+
+    changed = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(changed, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     begin, step, recent = time.process_time(), 0, []
     while (done := (time.process_time() - begin) / seconds) < 1:
         rate = _RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
         for group in optimizer.param_groups:
             group["lr"] = max(rate, 2e-5)
-        if done < _STILLS_SHARE or step % 4 == 0:
-            loss = still_loss(network, [pictures[i] for i in rng.integers(len(pictures), size=_STILL_BATCH)], rng)
-        else:
-            loss = clip_loss(network, [clips[i] for i in rng.integers(len(clips), size=_CLIP_BATCH)], rng)
+        loss = loss_of_step(step)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(changed, 1.0)
         optimizer.step()
         recent.append(float(loss.detach()))
         step += 1
-        if step % 100 == 0:
+        if step % _SAY_EVERY == 0:
             say(f"{done:4.0%}  step {step}  loss {np.mean(recent):.3f}")
             recent = []
-    network.mask_decoder.dynamic_multimask_via_stability = True
-    del perceiver.forward  # the class's own is left
-    return network.train(False).requires_grad_(False)
 
 
-def one_by_one(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A module's forward for batches, as EdgeTAM's perceiver in transformers takes one memory at a time."""
+def _loss_of_stills(network: Any, pictures: Sequence[Sequence[Sample]], rng: np.random.Generator) -> Any:
+    network.vision_encoder.train(True)  # its batch normalisation has to learn
+    scenes = [pictures[i] for i in rng.integers(len(pictures), size=_STILL_BATCH)]
+    maps = encode(network, [scene[0] for scene in scenes])
+    known = [
+        [Known(tuple(each[i] for each in maps), sample.mask) for sample in scene] for i, scene in enumerate(scenes)
+    ]
+    return still_loss(network, known, rng)
+
+
+def known_of(network: Any, samples: Sequence[Sample]) -> list[Known]:
+    """Samples, encoded for good; those that share their pixels share their maps."""
     import torch
 
-    def run(features: Any, places: Any) -> tuple[Any, ...]:
-        places = places.expand(len(features), -1, -1, -1)
-        outputs = [forward(features[i : i + 1], places[i : i + 1]) for i in range(len(features))]
-        return tuple(torch.cat(each) for each in zip(*outputs, strict=True))
+    with torch.no_grad():
+        pixels = {id(sample.pixels): sample for sample in samples}
+        maps = [each.half() for each in encode(network, list(pixels.values()))]
+    place = {key: i for i, key in enumerate(pixels)}
+    return [Known(tuple(each[place[id(sample.pixels)]] for each in maps), sample.mask) for sample in samples]
 
-    return run
+
+def latents_of_windows(perceiver: Any, features: Any) -> tuple[Any, Any]:
+    """What EdgeTAM's perceiver makes of the windows of (B, C, h, w) features; that of transformers takes no batches."""
+    batch, channels, height, _ = features.shape
+    across = math.isqrt(perceiver.num_latents_2d)
+    side = height // across
+    windows = features.unfold(2, side, side).unfold(3, side, side)  # (B, C, across, across, side, side)
+    windows = windows.permute(0, 2, 3, 4, 5, 1).reshape(batch * across**2, side**2, channels)
+    latents = perceiver.latents_2d.repeat(batch, 1)[:, None]
+    for layer in perceiver.layers:
+        latents = layer(latents, windows, positional_encoding=None)
+    latents = latents.reshape(batch, across**2, channels)
+    shape = (batch, channels, across, across)
+    places = perceiver.positional_encoding(shape, features.device, features.dtype).expand(shape)
+    return perceiver.layer_norm(latents), places.flatten(2).transpose(1, 2)
 
 
-def draw_stills(count: int) -> list[list[Sample]]:
-    """For each scene one sample for every shape on it, sharing the picture."""
+def draw_stills(count: int, seed: int = 0) -> list[list[Sample]]:
+    """For each scene one sample for every shape on it, sharing the picture; other scenes for each seed, 0 to 99."""
     processor = image_processor()
     scenes = []
-    for seed in range(count * 2):
-        scene = still(seed, _SIZES[seed % len(_SIZES)])
+    for each in range(seed * _SEEDS, seed * _SEEDS + count * 2):
+        scene = still(each, _SIZES[each % len(_SIZES)])
         things = [thing for thing in scene.things if large_enough(thing.mask)]
         if things:
             pixels = processor(scene.image, return_tensors="np")["pixel_values"][0]
@@ -105,12 +167,12 @@ def draw_stills(count: int) -> list[list[Sample]]:
     return scenes
 
 
-def draw_clips(count: int) -> list[list[Sample]]:
-    """For each clip its frames in order; the first shows the whole shape, or enough of it."""
+def draw_clips(count: int, seed: int = 0) -> list[list[Sample]]:
+    """For each clip its frames in order; the first shows the whole shape, or enough of it. Seeds as for stills."""
     processor = image_processor()
     clips = []
-    for seed in range(count * 2):
-        moving = clip(seed, _CLIP_LENGTH, _SIZES[seed % len(_SIZES)])
+    for each in range(seed * _SEEDS, seed * _SEEDS + count * 2):
+        moving = clip(each, _CLIP_LENGTH, _SIZES[each % len(_SIZES)])
         if large_enough(moving.masks[0]):
             pixels = processor(list(moving.images), return_tensors="np")["pixel_values"]
             clips.append([Sample(p, squared(mask)) for p, mask in zip(pixels, moving.masks, strict=True)])
@@ -125,11 +187,11 @@ def squared(mask: Bitmap) -> Bitmap:
     return np.asarray(covered > 0.5)
 
 
-def still_loss(network: Any, scenes: Sequence[Sequence[Sample]], rng: np.random.Generator) -> Any:
+def still_loss(network: Any, scenes: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
     """The loss of some prompts for each scene, all of one kind; for clicks, of the correcting ones too."""
     import torch
 
-    maps = encode(network, [scene[0] for scene in scenes])
+    maps = stacked([scene[0] for scene in scenes])
     maps[-1] = maps[-1] + network.no_memory_embedding.reshape(1, -1, 1, 1)
     maps = [each.repeat_interleave(_PROMPTS_EACH, dim=0) for each in maps]
     samples = [scene[i] for scene in scenes for i in rng.integers(len(scene), size=_PROMPTS_EACH)]
@@ -162,13 +224,19 @@ def correct(
     labels.append(label)
 
 
-def clip_loss(network: Any, clips: Sequence[Sequence[Sample]], rng: np.random.Generator) -> Any:
+def stacked(samples: Sequence[Known]) -> list[Any]:
+    """The feature maps of several samples, (B, C, h, w) float32."""
+    import torch
+
+    return [torch.stack(each).float() for each in zip(*(sample.maps for sample in samples), strict=True)]
+
+
+def clip_loss(network: Any, clips: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
     """The loss of following one shape of each clip from its first frame on."""
     import torch
 
     length, batch = len(clips[0]), len(clips)
-    everything = encode(network, [sample for frames in clips for sample in frames])
-    maps = [each.unflatten(0, (batch, length)) for each in everything]
+    maps = [each.unflatten(0, (batch, length)) for each in stacked([each for frames in clips for each in frames])]
     places = network.vision_encoder.neck.position_encoding(maps[-1][:, 0].shape, "cpu", torch.float32)
     places = places.flatten(2).permute(2, 0, 1)
     first: list[tuple[Any, Any, Any]] = []
@@ -209,7 +277,7 @@ def clip_loss(network: Any, clips: Sequence[Sequence[Sample]], rng: np.random.Ge
     return total / length
 
 
-def first_prediction(network: Any, maps: list[Any], samples: Sequence[Sample], rng: np.random.Generator) -> Any:
+def first_prediction(network: Any, maps: list[Any], samples: Sequence[Known], rng: np.random.Generator) -> Any:
     """What a box finds, as CVAT's rectangles give it; None at times: the shape is then given by its mask."""
     if rng.random() < 0.5:
         return None

@@ -1,20 +1,29 @@
 """What all tests share: an environment that is the same for each of them."""
 
+import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 _SET_BY_PEOPLE = ("MAX_IMAGE_PIXELS", "THREADS", "THRESHOLD", "MAX_DISTANCE", "POLYGON_TOLERANCE")
 
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and with them all programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """No option of a function is set from outside, and what a function sets for its process ends with the test."""
     before = dict(os.environ)
+    ours = logging.getLogger("common")
+    handlers, level = ours.handlers, ours.level
     for name in _SET_BY_PEOPLE:
         os.environ.pop(name, None)
     yield
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+    ours.handlers = handlers
+    ours.setLevel(level)

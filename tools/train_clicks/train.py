@@ -2,8 +2,8 @@
 
 The modules are transformers' own, in the order in which its inference runs them, but for many drawings at a time and
 with gradients. Losses: cross entropy and dice on the mask, the error of the predicted IoU, and whether the shape is in
-sight. All masks of an answer learn the same, as a drawing's shapes have no parts; SAM's way, the best one alone, and its
-focal loss take several times as long to get anywhere here.
+sight. All masks of an answer learn the same, as a drawing's shapes have no parts. SAM's focal loss, in place of cross entropy,
+starts slower here (a mean IoU of 0.10 against 0.24 after 300 steps).
 """
 
 from __future__ import annotations

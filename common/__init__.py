@@ -1,5 +1,16 @@
-"""What all functions share: requests, images, shapes, labels, replies and the Nuclio adapter.
+"""What all functions share. At the top stands what the author of a model touches; below it are four rooms.
 
-Importing this package, or any module that `common.nuclio` needs, loads numpy and Pillow and nothing
-heavier; OpenCV, ONNX Runtime and torch are imported where they are first used.
+| room | what it holds | may import |
+|---|---|---|
+| `vision` | pixels and geometry | the top |
+| `cvat` | the wire, both directions | the top, `vision` |
+| `networks` | files, engines, output formats, model families | the top, `vision`, `cvat` |
+| `serving` | Nuclio, kinds, options, states, caches | all of them |
+
+Importing `common.serving.nuclio` loads numpy and Pillow and nothing heavier; OpenCV, ONNX Runtime and torch are
+imported where they are first used.
 """
+
+from common import moved
+
+moved.install()

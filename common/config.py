@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from common.cvat.labels import Labels, parse_labels
 from common.errors import StartupError, describe
-from common.labels import Labels, parse_labels
 
 KINDS = ("detector", "interactor", "tracker", "reid")
 

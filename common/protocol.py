@@ -1,6 +1,6 @@
 """What a `ModelHandler` offers, by the kind of its function: arrays in, shapes out, nothing of Nuclio or JSON.
 
-A handler is made once in a worker: `ModelHandler(config, *, option=default, ...)`; see `common.options`. Images are
+A handler is made once in a worker: `ModelHandler(config, *, option=default, ...)`; see `common.serving.options`. Images are
 (H, W, 3) uint8 RGB in the orientation that CVAT shows; coordinates are floating-point pixels of that image, (0, 0) the
 outer corner of the top left pixel. No verb may keep state between calls, except a cache keyed by content.
 """

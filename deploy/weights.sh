@@ -35,7 +35,7 @@ fetch_weights() {
   variant=${variant:-$(yaml_env "$fields" VARIANT)}
   [ -n "$DRY_RUN" ] || say_step "$1" "weights"
   run docker run --rm --user "$(id -u):$(id -g)" --network host --env HF_TOKEN --mount "type=bind,source=$directory,destination=/function" \
-    "$image" python -m common.weights /function ${variant:+--variant "$variant"}
+    "$image" python -m common.networks.weights /function ${variant:+--variant "$variant"}
 }
 
 given_environment() { # name -> the value that --env gives it
@@ -46,7 +46,7 @@ given_environment() { # name -> the value that --env gives it
 }
 
 # stage INDEX: a copy of a function's directory without weights, for a build that leaves them to the mounted folder.
-# Prints the copy's path. The marker tells common.weights that there is nothing to fetch.
+# Prints the copy's path. The marker tells common.networks.weights that there is nothing to fetch.
 stage() {
   local copy=$SCRATCH/stage/${NAMES[$1]}
   run mkdir -p "$SCRATCH/stage" >&2

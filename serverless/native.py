@@ -17,10 +17,10 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # cvat-cli loads this file by its path
     sys.path.append(_ROOT)
 
-from common import native  # noqa: E402
+from common.serving import native  # noqa: E402
 from tools.collection import resolve  # noqa: E402
 
 
 def create(function: str, **options: Any) -> native.Detection | native.Interaction | native.Tracking:
-    """The function of that name, or in that directory, with options; see `common.native.create`."""
+    """The function of that name, or in that directory, with options; see `common.serving.native.create`."""
     return native.create(resolve(function), options)

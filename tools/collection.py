@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from common import weights
+from common.networks import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = ROOT / "serverless"

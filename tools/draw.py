@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from common.mask import flat_to_mask, rle_to_mask
 from common.shapes import Mask
+from common.vision.mask import flat_to_mask, rle_to_mask
 
 _FILL = 0.45  # how much of a mask's colour covers the picture
 Color = tuple[int, int, int]

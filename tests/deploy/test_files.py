@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import request
+from common.cvat import request
 from tests.deploy.host import REPOSITORY
 
 DOCKERFILES = sorted((REPOSITORY / "serverless").glob("*/base/Dockerfile"))

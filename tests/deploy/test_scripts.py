@@ -13,7 +13,7 @@ from tests.deploy.host import REPOSITORY, SHAPE
 
 STARTUP_LOG = (
     '26.11.21 02:34:56.9 (E) -manager.event connection The function can\'t start {"error": "StartupError: '
-    'weights of small are not there: model.onnx in /opt/nuclio/weights/small; fetch: python -m common.weights", '
+    'weights of small are not there: model.onnx in /opt/nuclio/weights/small; fetch: python -m common.networks.weights", '
     '"worker_id": "0"}\npanic: Wrapper process for worker 0 exited unexpectedly with: exit status 1\n'
 )
 
@@ -55,7 +55,7 @@ def test_first_deployment(host):
 def test_what_a_base_image_is_built_from(host):
     host.deploy(str(host.function()))
     context = host.fact("context").splitlines()
-    assert "common/weights.py" in context
+    assert "common/networks/weights.py" in context
     assert "base/Dockerfile" in context
     assert {name.split("/")[0] for name in context} == {"common", "base"}
     assert not any("__pycache__" in name for name in context)
@@ -498,7 +498,7 @@ def test_weights_are_fetched_before_the_build(host):
     run = host.deploy(str(directory))
     run.order(
         "docker build",
-        r"docker run .*source=.*/finder,destination=/function .*common.weights /function --variant small",
+        r"docker run .*source=.*/finder,destination=/function .*common.networks.weights /function --variant small",
         "nuctl deploy",
     )
     assert "model.onnx: fetched, 12.2 MB" in run.output
@@ -526,7 +526,7 @@ def test_mounted_weights(host):
     call = run.call("^nuctl deploy")
     assert f"--volume {weights}:/opt/nuclio/weights " in call
     assert "--env MODEL_PATH=/opt/nuclio/weights/best.onnx" in call
-    assert not run.made("common.weights")
+    assert not run.made("common.networks.weights")
     # The build must find a mark there, and leave the fetching.
     assert (host.world / "staged" / "weights" / ".mounted").is_file()
     assert (host.world / "staged" / "main.py").is_file()
@@ -586,7 +586,7 @@ def test_deploying_the_images_that_are_here(host):
     host.forget()
     run = host.deploy(str(directory), "--no-build")
     assert run.status == 0, run.output
-    assert not run.made("docker build |common.weights")
+    assert not run.made("docker build |common.networks.weights")
     call = run.call("^nuctl deploy")
     assert "--run-image cvat.finder:latest" in call
     assert "--path" not in call

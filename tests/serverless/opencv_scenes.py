@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.mask import outline_to_mask
+from common.vision.mask import outline_to_mask
 from tools.wrapper import LoadedFunction
 
 Image = NDArray[np.uint8]

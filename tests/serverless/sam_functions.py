@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.mask import mask_to_bitmap
 from common.shapes import Mask
+from common.vision.mask import mask_to_bitmap
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, Reply
 

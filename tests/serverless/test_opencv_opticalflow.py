@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from common.errors import StartupError
-from common.mask import bitmap_to_rle, rle_to_mask
+from common.serving.state import decode_state, encode_state
 from common.shapes import Mask
-from common.state import decode_state, encode_state
+from common.vision.mask import bitmap_to_rle, rle_to_mask
 from tests.serverless.opencv_scenes import (
     Bitmap,
     Image,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from common.errors import StartupError
-from common.mask import mask_to_bitmap, outline_to_mask
+from common.vision.mask import mask_to_bitmap, outline_to_mask
 from tools.collection import COLLECTION, ROOT
 from tools.wrapper import LoadedFunction, Reply
 

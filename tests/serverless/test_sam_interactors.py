@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from common.errors import StartupError
-from common.kinds.interactor import BLOB_FUNCTION
-from common.mask import mask_to_outline
-from common.sam.model import EDGETAM, SAM, SAM2, SAM3, offline_transformers
+from common.networks.sam.model import EDGETAM, SAM, SAM2, SAM3, offline_transformers
+from common.serving.kinds.interactor import BLOB_FUNCTION
 from common.shapes import Mask
-from tests.common.sam.tiny_models import save_tiny, save_vit_h
+from common.vision.mask import mask_to_outline
+from tests.common.networks.sam.tiny_models import save_tiny, save_vit_h
 from tests.redis_server import RedisServer, redis_server, silent_server
 from tests.serverless.sam_functions import FACEBOOK, bitmap, click, encoded, error, iou, loaded, noise, stages
 from tools.wrapper import LoadedFunction, Reply
@@ -74,7 +74,7 @@ def test_the_second_click_neither_decodes_nor_encodes_the_image(
     def refuse(*_: Any) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("common.kinds.interactor.decode_image", refuse)
+    monkeypatch.setattr("common.serving.kinds.interactor.decode_image", refuse)
     second = function(click(noise(2), (60, 70)))
     assert second.status == 200
     assert "embedding" not in stages(second)

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from common.sam.model import EDGETAM, EDGETAM_VIDEO
-from tests.common.sam.tiny_models import save_tiny
+from common.networks.sam.model import EDGETAM, EDGETAM_VIDEO
+from tests.common.networks.sam.tiny_models import save_tiny
 from tests.redis_server import RedisServer, redis_server
 from tests.serverless.sam_functions import click, encoded, noise
 from tests.tools.test_serve import Server

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.mask import mask_to_rle, outline_to_mask, rle_to_mask
-from common.sam.model import EDGETAM_VIDEO, SAM2_VIDEO
-from tests.common.sam.tiny_models import save_tiny
+from common.networks.sam.model import EDGETAM_VIDEO, SAM2_VIDEO
+from common.vision.mask import mask_to_rle, outline_to_mask, rle_to_mask
+from tests.common.networks.sam.tiny_models import save_tiny
 from tests.redis_server import RedisServer, redis_server
 from tests.serverless.sam_functions import encoded, error, loaded, noise
 from tools.wrapper import LoadedFunction

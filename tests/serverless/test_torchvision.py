@@ -22,14 +22,14 @@ from cvat_sdk.masks import decode_mask
 from PIL import Image
 from torchvision import models
 
-from common import native
-from common.annotation import as_polygon
 from common.config import FunctionConfig
+from common.cvat.annotation import as_polygon
+from common.cvat.skeleton import COCO_JOINTS
 from common.errors import StartupError
-from common.mask import rle_to_mask
-from common.skeleton import COCO_JOINTS
-from common.torchvision import Detection
-from common.weights import read_catalog
+from common.networks.torchvision import Detection
+from common.networks.weights import read_catalog
+from common.serving import native
+from common.vision.mask import rle_to_mask
 from tests.scenes import png
 from tools.collection import COLLECTION
 from tools.train_shapes.draw import draw_shapes

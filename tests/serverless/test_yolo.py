@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from common import weights
 from common.config import FunctionConfig
+from common.cvat.skeleton import COCO_JOINTS
 from common.errors import StartupError
-from common.mask import flat_to_mask, mask_to_bitmap
-from common.skeleton import COCO_JOINTS
-from common.yolo.metadata import Metadata
-from common.yolo.model import YoloModel
-from tests.common.onnx_files import constant_model
-from tests.common.yolo.networks import network
+from common.networks import weights
+from common.networks.yolo.metadata import Metadata
+from common.networks.yolo.model import YoloModel
+from common.vision.mask import flat_to_mask, mask_to_bitmap
+from tests.common.networks.onnx_files import constant_model
+from tests.common.networks.yolo.networks import network
 from tools.collection import COLLECTION
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
-from common.mask import flat_to_mask, mask_to_bitmap
+from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tests.tools.test_serve import Server
 from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make

@@ -24,7 +24,7 @@ KINDS = ("detector", "interactor", "tracker", "reid")
 # A handler that goes wrong in one place, between what Nuclio gives and what the shared code answers.
 MAIN = """\
 import json, os, signal, sys, time
-from common import nuclio
+from common.serving import nuclio
 
 
 def init_context(context):
@@ -126,7 +126,7 @@ def test_an_exception_in_the_handler_is_seen_as_nuclio_answers_it(tmp_path: Path
 
 def test_a_body_that_is_read_as_json_only_in_one_case(tmp_path: Path) -> None:
     source = """\
-    from common import nuclio
+    from common.serving import nuclio
 
     def init_context(context):
         nuclio.start(context, __file__)
@@ -244,7 +244,7 @@ def test_a_missing_package_of_a_foreign_function_is_looked_up_in_its_build(tmp_p
 
 START = """\
 from common.errors import StartupError
-from common.weights import locate
+from common.networks.weights import locate
 from common.config import FunctionConfig
 from pathlib import Path
 
@@ -279,7 +279,7 @@ def test_missing_weights_are_told_with_their_remedy(tmp_path: Path) -> None:
     (directory / "weights.yaml").write_text(catalog)
     (finding,) = check_function(directory)
     assert finding.rule == "run.missing-weights"
-    assert "python -m common.weights" in finding.got
+    assert "python -m common.networks.weights" in finding.got
 
 
 def test_a_module_that_raises_while_it_is_imported(tmp_path: Path) -> None:

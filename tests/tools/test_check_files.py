@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from common.cvat.labels import parse_labels
 from common.errors import StartupError
-from common.labels import parse_labels
 from tools.check import Finding, check_function
 from tools.check.annotation_rules import check_annotations
 from tools.check.document import Document

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from common.config import FunctionConfig
-from common.conform import conform
-from common.labels import parse_labels
-from common.reply import detector_reply
+from common.cvat.conform import conform
+from common.cvat.labels import parse_labels
+from common.cvat.reply import detector_reply
 from common.shapes import Cuboid, Ellipse, Joint, Mask, Points, Polygon, Polyline, Rectangle, Skeleton, Tag
 from tools.check import Finding, check_refusal, check_reply
 from tools.check.shape_rules import image_size_hw

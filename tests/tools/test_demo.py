@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from common.mask import flat_to_mask, mask_to_bitmap
+from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tools.collection import ROOT
 from tools.demo.scenes import HEAD, MUG, PHOTOGRAPH, moved_box
 from tools.train_shapes.draw import draw_shapes

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from common.conform import conform
-from common.labels import Label, Labels
-from common.mask import mask_to_rle
-from common.reply import detector_reply
+from common.cvat.conform import conform
+from common.cvat.labels import Label, Labels
+from common.cvat.reply import detector_reply
 from common.shapes import Ellipse, Joint, Mask, Polygon, Rectangle, Skeleton, Tag
+from common.vision.mask import mask_to_rle
 from tools.draw import color_of, overlay
 
 GREY = np.full((200, 300, 3), 128, np.uint8)

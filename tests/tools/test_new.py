@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from common.config import FunctionConfig
+from common.cvat.skeleton import COCO_EDGES, COCO_JOINTS
 from common.errors import StartupError
-from common.skeleton import COCO_EDGES, COCO_JOINTS
-from tests.common.onnx_files import constant_model
+from tests.common.networks.onnx_files import constant_model
 from tools.check import check_function
 from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.config import FunctionConfig
-from common.loader import load_handler_class
+from common.networks.loader import load_handler_class
 from common.protocol import Prompt
 from tools.collection import COLLECTION, ROOT
 from tools.train_clicks import drawings, train

@@ -13,7 +13,7 @@ import openvino
 import pytest
 import yaml
 
-from common.mask import outline_to_mask
+from common.vision.mask import outline_to_mask
 from tools.train_shapes import draw, measure, train
 
 SIZE_HW = (240, 320)

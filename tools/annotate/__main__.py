@@ -14,7 +14,7 @@ from typing import Any
 
 from common.config import FunctionConfig
 from common.errors import StartupError
-from common.runtime import available_cores
+from common.networks.runtime import available_cores
 from tools.annotate import export
 from tools.annotate.errors import CannotRun
 from tools.annotate.mapping import read_mapping

@@ -23,19 +23,19 @@ import orjson
 import pybase64
 from PIL import Image as PillowImage
 
-from common import kinds
 from common.config import FunctionConfig
-from common.conform import conform, conform_geometry
+from common.cvat.conform import conform, conform_geometry
+from common.cvat.labels import Labels
+from common.cvat.request import parse_reid_boxes, parse_shape
 from common.errors import BadRequest, FunctionError, ModelError
-from common.image import decode_image
-from common.labels import Labels
-from common.loader import load_handler_class
-from common.mask import flat_to_mask
+from common.networks.loader import load_handler_class
+from common.networks.runtime import limit_threads
 from common.protocol import Image
-from common.request import parse_reid_boxes, parse_shape
-from common.runtime import limit_threads
+from common.serving import kinds
+from common.serving.stages import Stages
 from common.shapes import Joint, Shape, Skeleton, Tag
-from common.stages import Stages
+from common.vision.image import decode_image
+from common.vision.mask import flat_to_mask
 from tools.annotate.errors import CannotRun, FrameError
 from tools.annotate.translate import FrameAnnotations, Translator
 

@@ -20,12 +20,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from common.annotation import LabelIds, from_annotation
-from common.labels import Label, Labels
-from common.mask import bitmap_to_rle, mask_to_rle
-from common.reply import shape_points
+from common.cvat.annotation import LabelIds, from_annotation
+from common.cvat.labels import Label, Labels
+from common.cvat.reply import shape_points
+from common.cvat.skeleton import skeleton_edges
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
-from common.skeleton import skeleton_edges
+from common.vision.mask import bitmap_to_rle, mask_to_rle
 from tools.annotate.folder import FolderItem
 
 FORMATS = ("cvat", "coco", "yolo")

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from common.annotation import LabelIds
+from common.cvat.annotation import LabelIds
+from common.cvat.labels import Attribute, Label, Labels
 from common.errors import describe
-from common.labels import Attribute, Label, Labels
 from tools.annotate.errors import CannotRun
 
 

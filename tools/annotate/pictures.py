@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 from PIL import Image
 
-from common.annotation import from_annotation
-from common.image import decode_image
-from common.reply import detector_reply
-from common.skeleton import skeleton_edges
+from common.cvat.annotation import from_annotation
+from common.cvat.reply import detector_reply
+from common.cvat.skeleton import skeleton_edges
+from common.vision.image import decode_image
 from tools.annotate.mapping import TaskLabel
 from tools.annotate.translate import FrameAnnotations
 from tools.draw import overlay

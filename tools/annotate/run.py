@@ -20,7 +20,7 @@ import orjson
 from tqdm import tqdm
 
 from common.config import FunctionConfig
-from common.labels import Label, Labels
+from common.cvat.labels import Label, Labels
 from tools.annotate import export, folder, pipeline
 from tools.annotate.engines import Job, LocalDetector, LocalReid, Outcome, Recipe, RemoteDetector, RemoteReid
 from tools.annotate.errors import CannotRun

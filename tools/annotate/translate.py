@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from common.annotation import as_polygon, to_annotation
-from common.conform import attribute_text
+from common.cvat.annotation import as_polygon, to_annotation
+from common.cvat.conform import attribute_text
 from common.errors import ModelError
 from common.shapes import Mask, Shape, Skeleton, Tag
 from tools.annotate.errors import FrameError
@@ -38,7 +38,7 @@ class Translator:
     tolerance: float = 1.0
 
     def __call__(self, frame: int, shapes: Sequence[Shape]) -> FrameAnnotations:
-        """The annotations of a frame. shapes: as from `common.conform`. Raises FrameError for what can't be one."""
+        """The annotations of a frame. shapes: as from `common.cvat.conform`. Raises FrameError for what can't be one."""
         tags: list[bytes] = []
         texts: list[bytes] = []
         left_out: dict[str, int] = {}

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from common.engine import choices
 from common.errors import FunctionError
+from common.networks.engine import choices
 from tools.annotate.engines import Engine, Job, Outcome, Recipe
 from tools.annotate.errors import CannotRun
 

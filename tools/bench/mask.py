@@ -7,8 +7,8 @@ import json
 import cv2
 import numpy as np
 
-from common.mask import mask_to_json
 from common.shapes import Mask
+from common.vision.mask import mask_to_json
 from tools.bench.compare import report, times_ms
 
 

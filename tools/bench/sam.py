@@ -109,8 +109,8 @@ def _clicks(scratch: Path) -> None:
 def _decoder_alone(function: LoadedFunction, image: NDArray[np.uint8]) -> Any:
     import torch
 
+    from common.networks.sam.interactor import prompt_tensors
     from common.protocol import Prompt
-    from common.sam.interactor import prompt_tensors
 
     handler = function.context.user_data.function._handler
     embedding = handler.embed(image)
@@ -205,7 +205,7 @@ def _save(name: str, folder: Path, image: NDArray[np.uint8] | None, backbone: Ma
     """A folder with a model of the published size and random weights, fitted to find the object of an image."""
     import torch
 
-    from common.sam.model import SAM2, feature_maps, offline_transformers
+    from common.networks.sam.model import SAM2, feature_maps, offline_transformers
 
     transformers = offline_transformers()
     torch.manual_seed(0)

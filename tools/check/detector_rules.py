@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from common.config import FunctionConfig
+from common.cvat.labels import LABEL_TYPES, Attribute, Label
 from common.errors import describe
-from common.labels import LABEL_TYPES, Attribute, Label
 from tools.check.consequences import DROPPED, ENDS_RUN, NOT_SAVED
 from tools.check.findings import Findings, listed
 from tools.check.shape_rules import (

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from common.config import KINDS
+from common.cvat.labels import INPUT_TYPES, LABEL_TYPES
 from common.errors import describe
-from common.labels import INPUT_TYPES, LABEL_TYPES
 from tools.check.consequences import BREAKS_LIST, NOT_LISTED
 from tools.check.document import Document
 from tools.check.findings import Finding, Findings

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common import weights
 from common.config import FunctionConfig
 from common.errors import StartupError
+from common.networks import weights
 from tools.check.findings import Finding, Findings, merged
 from tools.check.process import WorkerProcess
 from tools.check.reply_rules import check_refusal, check_reply

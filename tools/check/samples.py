@@ -23,8 +23,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from common.config import FunctionConfig
-from common.mask import mask_to_rle
 from common.shapes import Mask
+from common.vision.mask import mask_to_rle
 from tools.check.annotation_rules import SAM_ID
 
 JSON = "application/json"

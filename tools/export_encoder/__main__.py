@@ -19,9 +19,9 @@ import numpy as np
 
 from common.config import FunctionConfig
 from common.errors import StartupError
-from common.loader import load_handler_class
-from common.sam.export import export_function
-from common.sam.model import Loaded
+from common.networks.loader import load_handler_class
+from common.networks.sam.export import export_function
+from common.networks.sam.model import Loaded
 from tools.collection import resolve
 
 _RUNS = 5

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
+from common.cvat.skeleton import skeleton_edges
 from common.errors import FunctionError, StartupError, describe
-from common.image import decode_image
-from common.skeleton import skeleton_edges
-from common.yolo.layout import Hints
+from common.networks.yolo.layout import Hints
+from common.vision.image import decode_image
 from tools import collection
 from tools.check import has_errors, inspect_function
 from tools.check.report import Printer, wants_colour

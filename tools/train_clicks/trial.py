@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.mask import mask_to_bitmap, mask_to_rle, rle_to_mask
 from common.shapes import Mask
+from common.vision.mask import mask_to_bitmap, mask_to_rle, rle_to_mask
 from tools.check.samples import encode
 from tools.collection import COLLECTION
 from tools.train_clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.letterbox import Letterbox
+from common.vision.letterbox import Letterbox
 from tools.train_shapes import draw
 
 # Before Ultralytics is imported anywhere: no look-ups on the network, and no settings file in the user's home.

@@ -1,4 +1,4 @@
-from common import nuclio
+from common.serving import nuclio
 
 
 def init_context(context):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.options import check_range
 from common.protocol import Image, Prompt
+from common.serving.options import check_range
 
 Bitmap = NDArray[np.bool_]
 

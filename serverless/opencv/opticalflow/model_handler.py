@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.errors import BadState
-from common.mask import cropped, outline_to_mask
-from common.options import check_range
 from common.protocol import Image
+from common.serving.options import check_range
 from common.shapes import Mask, Points, Polygon, Rectangle, Shape
+from common.vision.mask import cropped, outline_to_mask
 
 Grey = NDArray[np.uint8]
 Bitmap = NDArray[np.bool_]

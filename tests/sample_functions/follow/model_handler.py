@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from common.annotation import LabelIds, from_annotation, to_annotation
 from common.config import FunctionConfig
+from common.cvat.annotation import LabelIds, from_annotation, to_annotation
 from common.protocol import Image
 from common.shapes import Ellipse, Mask, Rectangle, Shape
 

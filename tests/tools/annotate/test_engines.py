@@ -115,7 +115,7 @@ def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
         "            turn = os.open(config.directory / 'turns', os.O_CREAT | os.O_APPEND | os.O_WRONLY)\n"
         "            os.write(turn, b'x')\n"
         "            engine = ('openvino', 'onnxruntime')[os.fstat(turn).st_size % 2]\n"
-        "            from common import engine as engines\n"
+        "            from common.networks import engine as engines\n"
         "            engines.note_choice(engine)\n"
         "        self._note, self._fail = engine, fail\n",
     )  # fmt: skip

@@ -18,10 +18,10 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from common.config import FunctionConfig
-from common.conform import conform
-from common.mask import mask_to_bitmap
-from common.reply import shape_points
+from common.cvat.conform import conform
+from common.cvat.reply import shape_points
 from common.shapes import Mask, Shape
+from common.vision.mask import mask_to_bitmap
 from tests.sample_functions.everything.model_handler import shapes_at
 from tests.scenes import BLUE, RED, png, red_box, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of

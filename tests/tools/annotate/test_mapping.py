@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from common.config import FunctionConfig
-from common.labels import Labels, parse_labels
+from common.cvat.labels import Labels, parse_labels
 from common.shapes import Joint, Mask, Rectangle, Skeleton, Tag
 from tests.ascii import bitmap
 from tests.tools.annotate.conftest import FUNCTIONS

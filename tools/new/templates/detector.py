@@ -13,8 +13,8 @@ from common.shapes import Rectangle, Shape
 class ModelHandler:
     # Keyword-only arguments are options: BRIGHTNESS in the environment sets `brightness`. Types: str, int, float, bool.
     def __init__(self, config: FunctionConfig, *, brightness: float = 0.6):
-        # Load the model here: once in each worker, never in `infer`. `common.weights.locate` finds its file, and
-        # `common.engine.open_engine` opens .onnx and OpenVINO files. config.labels are the labels of function.yaml.
+        # Load the model here: once in each worker, never in `infer`. `common.networks.weights.locate` finds its file, and
+        # `common.networks.engine.open_engine` opens .onnx and OpenVINO files. config.labels are the labels of function.yaml.
         self._label = next(iter(config.labels))
         self._level = brightness * 255
 

@@ -9,10 +9,10 @@ import numpy as np
 from rapidocr import EngineType, RapidOCR
 
 from common.config import FunctionConfig
-from common.engine import cuda_index
 from common.errors import StartupError
+from common.networks.engine import cuda_index
+from common.networks.runtime import threads_per_worker
 from common.protocol import Image
-from common.runtime import threads_per_worker
 from common.shapes import Polygon, Shape
 
 LABEL = "text"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.sam.model import EDGETAM_VIDEO
-from common.sam.tracker import SamTracker
+from common.networks.sam.model import EDGETAM_VIDEO
+from common.networks.sam.tracker import SamTracker
 
 
 class ModelHandler(SamTracker):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.sam.interactor import SamInteractor
-from common.sam.model import EDGETAM
+from common.networks.sam.interactor import SamInteractor
+from common.networks.sam.model import EDGETAM
 
 
 class ModelHandler(SamInteractor):

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.errors import StartupError
-from common.kinds.interactor import BLOB_FUNCTION
-from common.sam.interactor import SamEmbedding, SamInteractor
-from common.sam.model import SAM
+from common.networks.sam.interactor import SamEmbedding, SamInteractor
+from common.networks.sam.model import SAM
+from common.serving.kinds.interactor import BLOB_FUNCTION
 
 _VIT_H_WIDTH = 1280  # of its layers; no other size of SAM 1 has it
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.sam.interactor import SamInteractor
-from common.sam.model import SAM3
+from common.networks.sam.interactor import SamInteractor
+from common.networks.sam.model import SAM3
 
 
 class ModelHandler(SamInteractor):

@@ -1,3 +1,3 @@
-from common.torchvision import Classification as ModelHandler
+from common.networks.torchvision import Classification as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,3 +1,3 @@
-from common.torchvision import Detection as ModelHandler
+from common.networks.torchvision import Detection as ModelHandler
 
 __all__ = ["ModelHandler"]

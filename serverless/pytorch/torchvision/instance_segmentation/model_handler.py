@@ -1,3 +1,3 @@
-from common.torchvision import InstanceSegmentation as ModelHandler
+from common.networks.torchvision import InstanceSegmentation as ModelHandler
 
 __all__ = ["ModelHandler"]

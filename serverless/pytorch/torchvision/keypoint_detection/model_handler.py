@@ -1,3 +1,3 @@
-from common.torchvision import KeypointDetection as ModelHandler
+from common.networks.torchvision import KeypointDetection as ModelHandler
 
 __all__ = ["ModelHandler"]

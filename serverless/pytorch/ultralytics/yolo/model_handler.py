@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.engine import cuda_index
 from common.errors import StartupError
-from common.mask import cropped
-from common.runtime import threads_per_worker
+from common.networks.engine import cuda_index
+from common.networks.runtime import threads_per_worker
+from common.networks.weights import locate
+from common.networks.yolo.found import Found, check_types, class_labels, to_shapes
+from common.networks.yolo.metadata import TASKS
 from common.shapes import Mask, Shape
-from common.weights import locate
-from common.yolo.found import Found, check_types, class_labels, to_shapes
-from common.yolo.metadata import TASKS
+from common.vision.mask import cropped
 
 
 class ModelHandler:
-    """Options: as those of the ONNX functions (common/yolo/handler.py); HALF computes in 16 bit on a GPU."""
+    """Options: as those of the ONNX functions (common/networks/yolo/handler.py); HALF computes in 16 bit on a GPU."""
 
     def __init__(
         self,

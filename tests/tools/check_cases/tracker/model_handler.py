@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from common.config import FunctionConfig
-from common.mask import mask_to_rle, rle_to_mask
-from common.reply import shape_points
+from common.cvat.reply import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
+from common.vision.mask import mask_to_rle, rle_to_mask
 
 _MAKERS = {
     "rectangle": lambda points: Rectangle(box_xyxy=tuple(points)),

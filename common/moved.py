@@ -1,0 +1,80 @@
+"""Modules that have moved: their old names still work and say once what they are called now.
+
+Functions that people wrote against an earlier layout import `common.nuclio` or `common.mask`. Such an import gives the
+module of today, the same object that its new name gives, with a DeprecationWarning that names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+_ROOMS = {
+    "cvat": ("annotation", "conform", "labels", "reply", "request", "skeleton"),
+    "vision": ("image", "letterbox", "mask", "matching", "tiling"),
+    "networks": ("engine", "loader", "runtime", "sam", "torchvision", "weights", "yolo"),
+    "serving": (
+        "compression",
+        "embedding_cache",
+        "kinds",
+        "log",
+        "native",
+        "nuclio",
+        "options",
+        "stages",
+        "state",
+        "store",
+    ),
+}
+MOVED = {f"common.{module}": f"common.{room}.{module}" for room, modules in _ROOMS.items() for module in modules}
+
+
+def new_name(name: str) -> str | None:
+    """What a module is called now.
+
+    Args:
+        name: Its full name, such as "common.yolo.handler".
+
+    Returns:
+        The full name of today, or None for a module that has not moved.
+    """
+    parts = name.split(".")
+    package = MOVED.get(".".join(parts[:2]))
+    return None if package is None else ".".join([package, *parts[2:]])
+
+
+def install() -> None:
+    """Makes `import` find moved modules by their old names, in this process."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Comes first among the finders: a submodule of a moved package would else be loaded a second time, from its file."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        new = new_name(fullname)
+        return None if new is None else importlib.machinery.ModuleSpec(fullname, _Loader(new))
+
+
+class _Loader(importlib.abc.Loader):
+    """Gives the module of another name."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self._name)
+        self._own_spec = module.__spec__
+        warnings.warn(f"{spec.name} is now {self._name}", DeprecationWarning, stacklevel=2)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has put that of the old name in its place

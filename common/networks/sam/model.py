@@ -1,0 +1,300 @@
+"""Models of the SAM family from folders as published: loaded whole or not at all, offline, on a named device."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pybase64
+from numpy.typing import NDArray
+
+from common.config import FunctionConfig
+from common.errors import StartupError, describe
+from common.networks.engine import PRECISIONS, Engine, open_engine, torch_device
+from common.networks.runtime import keep_freed_memory, threads_per_worker
+from common.networks.weights import locate
+
+EXPORTED = "encoder.onnx"  # the image encoder beside the weights it was exported from
+# Entries of the exported file's metadata: the digest of those weights, and what torch makes of a probe, in base64.
+WEIGHTS_KEY, PROBE_KEY = "weights", "probe"
+PROBE_VALUES = 256  # of each feature map
+ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+_TOLERANCE = {"f32": 1e-3, "f16": 5e-2, "bf16": 2e-1}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A generation of SAM: the names of its classes in transformers, and where it differs from the others.
+
+    padded: the image keeps its proportions and is padded at the right and below; otherwise it is stretched to a square.
+    hint_limit: logits go no further than this from 0 when they come back as a hint, as in the authors' own code.
+    """
+
+    model: str
+    image_processor: str
+    padded: bool = False
+    hint_limit: float | None = 32.0
+
+
+SAM = Family("SamModel", "SamImageProcessor", padded=True, hint_limit=None)
+SAM2 = Family("Sam2Model", "Sam2ImageProcessor")
+EDGETAM = Family("EdgeTamModel", "Sam2ImageProcessor")
+SAM3 = Family("Sam3TrackerModel", "Sam3ImageProcessor")
+SAM2_VIDEO = Family("Sam2VideoModel", "Sam2ImageProcessor")
+EDGETAM_VIDEO = Family("EdgeTamVideoModel", "Sam2ImageProcessor")
+
+
+class Encoder(Protocol):
+    """description: which engine on which device. name: the engine's name, part of the key of what it makes."""
+
+    description: str
+    name: str
+
+    def __call__(self, pixels: Any) -> list[Any]:
+        """Feature maps (1, C, h, w) float32, from the finest to the coarsest, of a preprocessed image (1, 3, H, W)."""
+        ...
+
+
+class Loaded:
+    """A model with its preprocessing and its encoder, ready to run.
+
+    side: height and width in pixels of the square that the model sees. weights: a digest of them. key: of everything
+    that an embedding depends on besides the image.
+    """
+
+    def __init__(
+        self,
+        config: FunctionConfig,
+        family: Family,
+        *,
+        variant: str | None,
+        model_path: str | None,
+        device: str,
+        engine: str,
+        precision: str,
+    ):
+        import torch
+
+        if engine not in ENGINES:
+            raise StartupError(f"ENGINE: expected one of {', '.join(ENGINES)}, got {describe(engine)}")
+        if precision not in ("auto", *PRECISIONS):
+            raise StartupError(f"PRECISION: expected auto or one of {', '.join(PRECISIONS)}, got {describe(precision)}")
+        threads = threads_per_worker(config.workers)
+        torch.set_num_threads(threads)
+        self.device = torch_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if precision == "auto":
+            precision = "f32" if self.device.type == "cpu" else "bf16"
+        self.family = family
+        folder = model_folder(locate(config, variant, model_path))
+        self.model = load_model(folder, family).to(self.device)
+        self.side = model_side(self.model)
+        self.processor = load_image_processor(folder, family, self.side)
+        self.weights = digest = weights_digest(folder)
+        exported = folder / EXPORTED
+        neck = getattr(self.model.vision_encoder, "neck", None)
+        self._places: Any = getattr(neck, "position_encoding", None)
+        if engine == "torch" or (engine == "auto" and (self.device.type != "cpu" or not exported.is_file())):
+            self.encoder: Encoder = TorchEncoder(self.model, precision, threads)
+        elif not exported.is_file():
+            raise StartupError(f"ENGINE={engine}: there is no {exported}; export it: python -m tools.export_encoder")
+        else:
+            self.encoder = ExportedEncoder(exported, digest, device, engine, precision, threads)
+            self.model.vision_encoder = None  # its share of the memory is free again
+        preprocessing = repr(sorted(self.processor.to_dict().items()))
+        self.key = "/".join((family.model, digest, preprocessing, self.encoder.name, precision))
+        _LOG.info("%s of %s; image encoder: %s", family.model, folder.name, self.encoder.description)
+
+    def preprocess(self, image: NDArray[np.uint8]) -> Any:
+        """An image (H, W, 3) uint8 RGB as the model's input, a tensor (1, 3, side, side) float32 on its device."""
+        return self.processor(image, return_tensors="pt", device=self.device)["pixel_values"]
+
+    def places(self, feature_map: Any) -> Any:
+        """The positional encoding (1, C, h, w) of a feature map of that shape."""
+        return self._places(feature_map.shape, feature_map.device, feature_map.dtype)
+
+    def feature_maps(self, image: NDArray[np.uint8]) -> list[Any]:
+        """The encoder's feature maps of an image, tensors (1, C, h, w) float32 on the model's device."""
+        import torch
+
+        with torch.inference_mode():
+            return [each.to(self.device) for each in self.encoder(self.preprocess(image))]
+
+
+class TorchEncoder:
+    """The model's own encoder. precision: of the backbone's arithmetic; what comes after it stays float32."""
+
+    name = "torch"
+
+    def __init__(self, model: Any, precision: str, threads: int):
+        import torch
+
+        self._model = model
+        self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
+        model.vision_encoder.to(self._dtype)
+        device = next(model.parameters()).device
+        where = f"CPU, {threads} threads" if device.type == "cpu" else str(device)
+        self.description = f"torch {torch.__version__} on {where}, {precision}"
+
+    def __call__(self, pixels: Any) -> list[Any]:
+        output = self._model.vision_encoder(pixels.to(self._dtype), return_dict=True)
+        return feature_maps(self._model, output)
+
+
+class ExportedEncoder:
+    """An encoder that common.networks.sam.export wrote, in ONNX Runtime or OpenVINO, checked against what torch made of a probe."""
+
+    name = "exported"
+
+    def __init__(self, path: Path, digest: str, device: str, engine: str, precision: str, threads: int):
+        def opened(which: str) -> Engine:
+            return open_engine(path, device=device, engine=which, threads=threads, precision=precision)
+
+        self._engine = opened(engine)
+        found = self._engine.metadata.get(WEIGHTS_KEY)
+        if found != digest:
+            raise StartupError(
+                f"{path} was exported from other weights than those beside it: export it again "
+                "(python -m tools.export_encoder), or set ENGINE=torch"
+            )
+        expected = self._engine.metadata.get(PROBE_KEY, "")
+        error = self._error(expected)
+        if error > _TOLERANCE[precision] and engine == "auto" and device == "cpu":
+            _LOG.warning("%s is off by %.2g on %s: left out", self._engine.description, error, path.name)
+            self._engine = opened("onnxruntime")
+            error = self._error(expected)
+        if error > _TOLERANCE[precision]:
+            raise StartupError(
+                f"{path}: {self._engine.description} gives other results than torch, off by {error:.2g} of the largest "
+                "value: take another ENGINE"
+            )
+        self.description = self._engine.description
+
+    def __call__(self, pixels: Any) -> list[Any]:
+        import torch
+
+        outputs: Sequence[NDArray[Any]] = self._engine.run([pixels.cpu().numpy()])
+        return [torch.from_numpy(np.array(output, np.float32)) for output in outputs]
+
+    def _error(self, expected: str) -> float:
+        """The largest difference on the probe, as a part of the largest value; infinite when there is no probe."""
+        side = self._engine.inputs[0].shape[-1] or 0
+        values = np.frombuffer(pybase64.b64decode(expected), np.float32).reshape(-1, PROBE_VALUES)
+        found = [probe_values(output) for output in self._engine.run([probe_pixels(side)])]
+        if len(found) != len(values):
+            return float("inf")
+        return max(
+            float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+            for ours, theirs in zip(found, values, strict=True)
+        )
+
+
+def probe_pixels(side: int) -> NDArray[np.float32]:
+    """A preprocessed image (1, 3, side, side) of noise, always the same."""
+    return np.random.default_rng(side).standard_normal((1, 3, side, side), np.float32)
+
+
+def probe_values(feature_map: NDArray[Any]) -> NDArray[np.float32]:
+    """PROBE_VALUES values from all over a feature map."""
+    flat = np.asarray(feature_map, np.float32).ravel()
+    return flat[np.linspace(0, flat.size - 1, PROBE_VALUES).astype(np.int64)]
+
+
+def feature_maps(model: Any, output: Any) -> list[Any]:
+    """The feature maps (1, C, h, w) that a model's decoder wants, of what its vision encoder returned."""
+    maps = getattr(output, "fpn_hidden_states", None)
+    if maps is None:  # SAM 1 has one map, and no pyramid
+        return [output.last_hidden_state.float()]
+    fine, middle, coarse = (each.float() for each in maps[:3])
+    return [model.mask_decoder.conv_s0(fine), model.mask_decoder.conv_s1(middle), coarse]
+
+
+def model_folder(path: Path) -> Path:
+    """The folder itself, checked. Raises StartupError when it is none, or one without a model."""
+    if path.name == "model.safetensors":
+        path = path.parent
+    if not (path / "config.json").is_file():
+        raise StartupError(
+            f"{path}: expected a folder as published on the Hugging Face hub, with config.json and model.safetensors"
+        )
+    return path
+
+
+def load_model(folder: Path, family: Family) -> Any:
+    """A model of a family with all its weights, float32, on the CPU. Raises StartupError that names what is missing."""
+    transformers = offline_transformers()
+    model_class = getattr(transformers, family.model)
+    try:
+        model, report = model_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, with their names
+            dtype="float32",
+        )
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise StartupError(f"{folder}: {family.model} can't be loaded: {' '.join(str(error).split())}") from error
+    missing = sorted(report["missing_keys"])
+    mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
+    if missing or mismatched:
+        # transformers would go on with random numbers in their place.
+        problems = [f"{len(names)} {what}: {_some(names)}" for names, what in
+                    ((missing, "tensors are missing"), (mismatched, "tensors have another shape")) if names]  # fmt: skip
+        raise StartupError(
+            f"{folder}: the weights don't fit {family.model}: {'; '.join(problems)}. Use the folder as published"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def model_side(model: Any) -> int:
+    """Height and width in pixels of the square image that a model takes."""
+    side = model.config.prompt_encoder_config.image_size
+    if isinstance(side, (list, tuple)):
+        side = side[0]
+    return int(side)
+
+
+def load_image_processor(folder: Path, family: Family, side: int) -> Any:
+    """The preprocessing of a folder, or the published one when the folder has none, for images of `side` pixels."""
+    transformers = offline_transformers()
+    processor_class = getattr(transformers, family.image_processor)
+    size = {"longest_edge": side} if family.padded else {"height": side, "width": side}
+    padding = {"pad_size": {"height": side, "width": side}} if family.padded else {}
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        return processor_class(size=size, **padding)
+    processor = processor_class.from_pretrained(folder, local_files_only=True)
+    found = {name: processor.size[name] for name in size}
+    if found != size:
+        raise StartupError(f"{folder}: images are prepared for {found}, the model takes {size}")
+    return processor
+
+
+def offline_transformers() -> Any:
+    """The library transformers, told never to ask the network for anything."""
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def weights_digest(folder: Path) -> str:
+    """A digest of the content of a folder's configuration and weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.name == "config.json" or p.suffix == ".safetensors"):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

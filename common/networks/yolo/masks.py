@@ -1,0 +1,147 @@
+"""Masks of a segmenting network: prototypes for the whole input, a few coefficients for each object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.shapes import Mask
+from common.vision.letterbox import Letterbox
+
+_MARGIN = 2  # prototype pixels around a box that its edges are interpolated from
+_RESIZE_GAIN = 8  # how much faster OpenCV enlarges a picture as a whole than from any place to any place
+
+
+def masks_in_boxes(
+    prototypes: NDArray[np.floating],
+    coefficients: NDArray[np.float32],
+    boxes_xyxy: NDArray[np.float64],
+    letterbox: Letterbox,
+) -> list[Mask]:
+    """The mask of each object in its box, at the resolution of the image.
+
+    prototypes: (C, h, w) over the network's input. coefficients: (N, C). boxes_xyxy: (N, 4) pixels of the image, inside it.
+    A pixel is set where the weighted sum of the prototypes, interpolated at its centre, is over 0. An empty mask is 0 x 0.
+    Only the part of the prototypes under a box is summed, and only the box is interpolated: a small object in a large
+    image costs little.
+    """
+    grid = _Grid.of(letterbox, prototypes.shape[1:])
+    tables = np.asarray(prototypes, np.float32)
+    return [
+        _mask(tables, weights, [math.ceil(side) for side in box], grid)
+        for weights, box in zip(coefficients, boxes_xyxy.tolist(), strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """How the image lies in the prototypes, made `finer` times as fine so that it begins and ends on whole pixels.
+
+    left, top, right, bottom: the image in finer prototype pixels. width, height: the image in its own pixels.
+    """
+
+    finer: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, letterbox: Letterbox, size_hw: Sequence[int]) -> _Grid:
+        scale_x, scale_y = size_hw[1] / letterbox.size_hw[1], size_hw[0] / letterbox.size_hw[0]
+        x = [letterbox.left * scale_x, (letterbox.left + letterbox.inner_hw[1]) * scale_x]
+        y = [letterbox.top * scale_y, (letterbox.top + letterbox.inner_hw[0]) * scale_y]
+        whole = (f for f in (1, 2, 4) if all((side * f).is_integer() for side in (*x, *y)))
+        finer = next(whole, 4)
+        (left, right), (top, bottom) = ([round(side * finer) for side in sides] for sides in (x, y))
+        return cls(finer, left, top, right, bottom, letterbox.image_hw[1], letterbox.image_hw[0])
+
+
+def _mask(prototypes: NDArray[np.float32], weights: NDArray[np.float32], box: Sequence[int], grid: _Grid) -> Mask:
+    import cv2
+
+    left, top, right, bottom = box
+    if right <= left or bottom <= top:
+        return Mask(bitmap=np.zeros((0, 0), np.bool_))
+    x, y = (
+        _Span.around(left, right, grid.right - grid.left, grid.width),
+        _Span.around(top, bottom, grid.bottom - grid.top, grid.height),
+    )
+    if x.size * y.size <= _RESIZE_GAIN * (right - left) * (bottom - top):
+        sums = _sums(prototypes, weights, grid, x.source, y.source)
+        values = cv2.resize(sums, (x.size, y.size), interpolation=cv2.INTER_LINEAR)
+        values = values[top - y.first : bottom - y.first, left - x.first : right - x.first]
+    else:
+        x_source, y_source = (
+            _part(left, right, grid.right - grid.left, grid.width),
+            _part(top, bottom, grid.bottom - grid.top, grid.height),
+        )
+        sums = _sums(prototypes, weights, grid, x_source, y_source)
+        step_x, step_y = (grid.right - grid.left) / grid.width, (grid.bottom - grid.top) / grid.height
+        # Where the centre of the box's pixel (0, 0) lies in `sums`, whose pixel centres are whole numbers here.
+        origin_x, origin_y = (left + 0.5) * step_x - 0.5 - x_source[0], (top + 0.5) * step_y - 0.5 - y_source[0]
+        values = cv2.warpAffine(
+            sums,
+            np.array([[step_x, 0, origin_x], [0, step_y, origin_y]]),
+            (right - left, bottom - top),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    inside = Mask.from_full(values > 0)
+    return Mask(bitmap=inside.bitmap, left=left + inside.left, top=top + inside.top)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Image pixels from `first`, `size` of them, that are exactly the finer prototype pixels of `source`."""
+
+    first: int
+    size: int
+    source: tuple[int, int]
+
+    @classmethod
+    def around(cls, first: int, last: int, fine: int, length: int) -> _Span:
+        """The smallest around image pixels first to last, and what they are interpolated from, where `fine` prototype pixels
+        lie under `length` image pixels: both have edges in common at each of their greatest common divisor's parts."""
+        parts = math.gcd(fine, length)
+        wanted = _part(first, last, fine, length)
+        begin, end = wanted[0] * parts // fine, -(-wanted[1] * parts // fine)
+        return cls(
+            begin * length // parts, (end - begin) * length // parts, (begin * fine // parts, end * fine // parts)
+        )
+
+
+def _part(first: int, last: int, fine: int, length: int) -> tuple[int, int]:
+    """The finer prototype pixels that image pixels first to last are interpolated from."""
+    return max(first * fine // length - _MARGIN, 0), min(-(-last * fine // length) + _MARGIN, fine)
+
+
+def _sums(
+    prototypes: NDArray[np.float32], weights: NDArray[np.float32], grid: _Grid, x: tuple[int, int], y: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The weighted sum of the prototypes, in finer pixels, counted from where the image begins in them.
+
+    What the network says about the padding around the image has no part in it.
+    """
+    import cv2
+
+    columns, rows = (x[0] + grid.left, x[1] + grid.left), (y[0] + grid.top, y[1] + grid.top)
+    if grid.finer == 1:
+        part = prototypes[:, rows[0] : rows[1], columns[0] : columns[1]]
+        return np.tensordot(weights, part, axes=1)
+    # A pixel more on each side, so that the finer ones along the edges are interpolated from both sides.
+    first_column, first_row = max(columns[0] // grid.finer - 1, 0), max(rows[0] // grid.finer - 1, 0)
+    last_column, last_row = -(-columns[1] // grid.finer) + 1, -(-rows[1] // grid.finer) + 1
+    part = prototypes[:, first_row:last_row, first_column:last_column]
+    coarse = np.tensordot(weights, part, axes=1)
+    sums = cv2.resize(coarse, None, fx=grid.finer, fy=grid.finer, interpolation=cv2.INTER_LINEAR)
+    return sums[
+        rows[0] - first_row * grid.finer : rows[1] - first_row * grid.finer,
+        columns[0] - first_column * grid.finer : columns[1] - first_column * grid.finer,
+    ]

@@ -1,0 +1,81 @@
+"""Re-identification: two frames with boxes in, the pairs that show the same object out."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import FunctionConfig
+from common.cvat.reply import reid_reply
+from common.cvat.request import ReidRequest
+from common.errors import ModelError
+from common.protocol import Image, ReidHandler
+from common.serving.options import check_range
+from common.serving.stages import Stages
+from common.vision.image import decode_image
+from common.vision.matching import ReidBox, cosine_distances, match
+
+
+class Reid:
+    """Options: THRESHOLD, the largest distance of appearance, and MAX_DISTANCE in pixels, when the request sets none."""
+
+    def __init__(
+        self,
+        config: FunctionConfig,
+        handler: ReidHandler,
+        *,
+        threshold: float = 0.5,
+        max_distance: float = math.inf,
+    ):
+        check_range("THRESHOLD", threshold, 0, 1)
+        check_range("MAX_DISTANCE", max_distance)
+        self._handler, self._threshold, self._max_distance = handler, threshold, max_distance
+        # Matching imports it where it is used, to keep `common` light: let that be now, not in the first request.
+        importlib.import_module("scipy.optimize")
+
+    def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
+        with stages.measure("decode"):
+            request = ReidRequest.parse(body)
+            image0 = decode_image(request.image0, "image0")
+            image1 = decode_image(request.image1, "image1")
+        stages.facts |= {"boxes0": len(request.boxes0), "boxes1": len(request.boxes1)}
+        with stages.measure("inference"):
+            partners = [-1] * len(request.boxes0)
+            if request.boxes0 and request.boxes1:
+                embeddings0, embeddings1 = self.embed(image0, request.boxes0), self.embed(image1, request.boxes1)
+                partners = self.match(
+                    embeddings0, embeddings1, request.boxes0, request.boxes1, request.threshold, request.max_distance
+                )
+            stages.facts["matched"] = sum(partner >= 0 for partner in partners)
+        with stages.measure("encode"):
+            return reid_reply(partners)
+
+    def embed(self, image: Image, boxes: Sequence[ReidBox]) -> NDArray[np.float32]:
+        """(N, D) descriptors of what is in the boxes of an image."""
+        embeddings = self._handler.embed(image, np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4))
+        if embeddings.ndim != 2 or len(embeddings) != len(boxes) or not np.isfinite(embeddings).all():
+            raise ModelError(f"expected {len(boxes)} finite descriptors, got an array of shape {embeddings.shape}")
+        return embeddings
+
+    def match(
+        self,
+        embeddings0: NDArray[np.float32],
+        embeddings1: NDArray[np.float32],
+        boxes0: Sequence[ReidBox],
+        boxes1: Sequence[ReidBox],
+        threshold: float | None,
+        max_distance: float | None,
+    ) -> list[int]:
+        """For each of `boxes0` the index of the same object in `boxes1`, or -1; None stands for the function's own."""
+        return match(
+            cosine_distances(embeddings0, embeddings1),
+            boxes0,
+            boxes1,
+            threshold=self._threshold if threshold is None else threshold,
+            max_distance=self._max_distance if max_distance is None else max_distance,
+        )

@@ -1,0 +1,231 @@
+"""Functions as CVAT's SDK wants them: the auto-annotation functions of `cvat_sdk.auto_annotation`.
+
+`create` gives the object that matches a function's kind: what `cvat-cli task auto-annotate`, `function create-native`
+and `function run-agent` load, and what `cvat_sdk.auto_annotation.annotate_task` takes. Between the SDK and the model
+stand the same steps as under Nuclio; only the shapes' way in and out is another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cvat_sdk.auto_annotation as cvataa
+from cvat_sdk import models
+from PIL import Image as PillowImage
+
+from common.config import FunctionConfig
+from common.cvat.annotation import LabelIds, as_polygon, to_annotation
+from common.cvat.labels import Attribute, Label
+from common.cvat.reply import shape_points
+from common.cvat.request import InteractorRequest, parse_shape
+from common.networks.loader import load_handler_class
+from common.networks.runtime import limit_threads
+from common.serving import kinds
+from common.serving.kinds.detector import Detector
+from common.serving.kinds.interactor import EmbeddedImage, Interactor
+from common.serving.kinds.tracker import Frame, Tracker, shape_types
+from common.serving.stages import Stages
+from common.shapes import Mask
+from common.vision.image import pillow_to_rgb
+from common.vision.mask import mask_to_rle
+
+
+def create(directory: str | Path, options: Mapping[str, Any]) -> Detection | Interaction | Tracking:
+    """The function in a directory, its model loaded, as an object for CVAT's SDK.
+
+    options: of the handler and of its kind, by name, as values or texts; they go before the environment's, and those
+    before function.yaml's. Raises BadFunctionError for what the SDK can't take, before a model is loaded, and
+    StartupError for an option that doesn't exist or fit, and for what keeps the function from starting anywhere.
+    """
+    config = FunctionConfig.load(directory)
+    if config.kind not in _ADAPTERS:
+        raise cvataa.BadFunctionError(
+            f"{config.name} is a {config.kind} function, and CVAT's SDK has no interface for those; "
+            "python -m tools.annotate runs them"
+        )
+    adapter, make_spec = _ADAPTERS[config.kind]
+    spec = make_spec(config)
+    limit_threads(1)
+    config = replace(config, workers=1)  # there is one copy of the model, whatever numWorkers says
+    # What the SDK has embedded it keeps itself.
+    settings = {"embedding_cache_mb": 0.0, **options} if config.kind == "interactor" else options
+    kind = kinds.make(config, load_handler_class(config.directory), os.environ, settings)
+    made: Detection | Interaction | Tracking = adapter(spec, config, kind)
+    return made
+
+
+class Detection:
+    """A `cvat_sdk.auto_annotation.DetectionFunction`."""
+
+    def __init__(self, spec: cvataa.DetectionFunctionSpec, config: FunctionConfig, detector: Detector):
+        self._spec, self._detector = spec, detector
+        self._ids = {name: LabelIds.own(label) for name, label in config.labels.items()}
+
+    @property
+    def spec(self) -> cvataa.DetectionFunctionSpec:
+        return self._spec
+
+    def detect(
+        self, context: cvataa.DetectionFunctionContext, image: PillowImage.Image
+    ) -> list[cvataa.DetectionAnnotation]:
+        shapes = self._detector.detect(pillow_to_rgb(image), context.conf_threshold, Stages())
+        if context.conv_mask_to_poly:
+            tolerance = self._detector.polygon_tolerance
+            shapes = [as_polygon(shape, tolerance) if isinstance(shape, Mask) else shape for shape in shapes]
+        return [_model(to_annotation(shape, self._ids[shape.label])) for shape in shapes]
+
+
+class Interaction:
+    """A `cvat_sdk.auto_annotation.InteractionFunction`; a preprocessed image is its embedding."""
+
+    def __init__(self, spec: cvataa.InteractionFunctionSpec, config: FunctionConfig, interactor: Interactor):
+        self._spec, self._interactor = spec, interactor
+
+    @property
+    def spec(self) -> cvataa.InteractionFunctionSpec:
+        return self._spec
+
+    def preprocess_image(self, context: cvataa.InteractionFunctionContext, image: PillowImage.Image) -> EmbeddedImage:
+        return self._interactor.embed(pillow_to_rgb(image))
+
+    def detect(
+        self, context: cvataa.InteractionFunctionContext, pp_image: EmbeddedImage, prompts: cvataa.InteractionPrompts
+    ) -> list[cvataa.InteractionResultShape]:
+        box = prompts.bounding_box
+        request = InteractorRequest(
+            image=b"",
+            pos_points=tuple(prompts.pos_points),
+            neg_points=tuple(prompts.neg_points),
+            box_xyxy=None if box is None else (*box[0], *box[1]),
+        )
+        mask = self._interactor.segment(pp_image, request)
+        if not mask.bitmap.any():
+            return []
+        return [cvataa.InteractionResultShape(type="mask", points=mask_to_rle(mask))]
+
+
+class _TrackedObject:
+    """What the SDK keeps of an object between frames: the handler's state, replaced on every frame."""
+
+    def __init__(self, state: Any):
+        self.state = state
+
+
+class Tracking:
+    """A `cvat_sdk.auto_annotation.TrackingFunction`; a preprocessed image is a prepared frame."""
+
+    def __init__(self, spec: cvataa.TrackingFunctionSpec, config: FunctionConfig, tracker: Tracker):
+        self._spec, self._tracker = spec, tracker
+
+    @property
+    def spec(self) -> cvataa.TrackingFunctionSpec:
+        return self._spec
+
+    def preprocess_image(self, context: cvataa.TrackingFunctionContext, image: PillowImage.Image) -> Frame:
+        return self._tracker.prepare(pillow_to_rgb(image))
+
+    def init_tracking_state(
+        self, context: cvataa.TrackingFunctionShapeContext, pp_image: Frame, shape: cvataa.TrackableShape
+    ) -> _TrackedObject:
+        given = parse_shape({"type": shape.type, "points": shape.points}, "shape")
+        return _TrackedObject(self._tracker.start(pp_image, given, "shape")[1])
+
+    def track(
+        self, context: cvataa.TrackingFunctionShapeContext, pp_image: Frame, state: _TrackedObject
+    ) -> cvataa.TrackableShape | None:
+        shape, state.state = self._tracker.track(pp_image, state.state, "state")
+        # There is no place for a rotation in the SDK's shapes.
+        return None if shape is None else cvataa.TrackableShape(type=shape.type, points=shape_points(shape))
+
+
+def detection_spec(config: FunctionConfig) -> cvataa.DetectionFunctionSpec:
+    """The labels of a detector for the SDK. Raises BadFunctionError for labels that it does not take."""
+    return cvataa.DetectionFunctionSpec(labels=[_label_spec(label) for label in config.labels.values()])
+
+
+def interaction_spec(config: FunctionConfig) -> cvataa.InteractionFunctionSpec:
+    """What prompts an interactor takes, from the annotations in function.yaml, read as CVAT reads them."""
+
+    def number(name: str, default: int) -> int:
+        text = config.annotations.get(name) or str(default)
+        try:
+            return int(text)
+        except ValueError:
+            raise cvataa.BadFunctionError(f"{config.name}: {name}: expected a whole number, got {text!r}") from None
+
+    positive, negative = number("min_pos_points", 1), number("min_neg_points", -1)
+    box = None
+    if config.annotations.get("startswith_box"):
+        # CVAT's servers read both; the optional box is newer, and a function that says both means the weaker.
+        box = 0 if config.annotations.get("startswith_box_optional") else 1
+    elif config.annotations.get("startswith_box_optional"):
+        box = 0
+    return cvataa.InteractionFunctionSpec(
+        min_pos_points=max(positive, 0), min_neg_points=None if negative < 0 else negative, min_bounding_boxes=box
+    )
+
+
+def tracking_spec(config: FunctionConfig) -> cvataa.TrackingFunctionSpec:
+    """The types of shapes that a tracker follows. Raises BadFunctionError for one that CVAT does not have."""
+    types = shape_types(config)
+    known = models.ShapeType.allowed_values[("value",)].values()
+    if unknown := sorted(set(types) - set(known)):
+        raise cvataa.BadFunctionError(
+            f"{config.name}: supported_shape_types: expected some of {', '.join(known)}, got {', '.join(unknown)}"
+        )
+    return cvataa.TrackingFunctionSpec(supported_shape_types=types)
+
+
+_ADAPTERS: dict[str, tuple[Any, Any]] = {
+    "detector": (Detection, detection_spec),
+    "interactor": (Interaction, interaction_spec),
+    "tracker": (Tracking, tracking_spec),
+}
+
+
+def _label_spec(label: Label) -> models.PatchedLabelRequest:
+    more: dict[str, Any] = {"color": label.color} if label.color else {}
+    if label.sublabels:
+        joints = [
+            cvataa.keypoint_spec(sublabel.name, sublabel.id, attributes=_attribute_specs(sublabel.attributes))
+            for sublabel in label.sublabels
+        ]
+        more |= {"sublabels": joints, "svg": label.svg}
+    return cvataa.label_spec(
+        label.name, label.id, type=label.type, attributes=_attribute_specs(label.attributes), **more
+    )
+
+
+def _attribute_specs(attributes: tuple[Attribute, ...]) -> list[models.AttributeRequest]:
+    return [
+        models.AttributeRequest(
+            name=attribute.name,
+            id=i,
+            input_type=attribute.input_type,
+            values=list(attribute.values),
+            mutable=attribute.mutable,
+            default_value=attribute.default_value,
+        )
+        for i, attribute in enumerate(attributes)
+    ]
+
+
+def _model(annotation: dict[str, Any]) -> cvataa.DetectionAnnotation:
+    """An annotation as a model of the SDK.
+
+    The models' own check of every number takes longer than a mask; ours went through `common.cvat.conform`.
+    """
+    attributes = [models.AttributeValRequest(**attribute) for attribute in annotation.pop("attributes")]
+    if "type" not in annotation:
+        return models.LabeledImageRequest(attributes=attributes, **annotation)
+    annotation["type"] = models.ShapeType(annotation["type"])
+    if "elements" in annotation:
+        annotation["elements"] = [
+            models.SubLabeledShapeRequest(**element | {"type": models.ShapeType(element["type"])}, _check_type=False)
+            for element in annotation["elements"]
+        ]
+    return models.LabeledShapeRequest(attributes=attributes, **annotation, _check_type=False)

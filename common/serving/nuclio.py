@@ -1,0 +1,115 @@
+"""Between Nuclio's Python wrapper and a function: the two verbs of every main.py.
+
+A request ends in a reply in every case: 200 with CVAT's JSON, 4xx with `{"error": ...}` for the caller's fault, 500 with
+`{"error": ...}` for ours. Tracebacks go to the log, never to the caller; images go to neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from common.config import FunctionConfig
+from common.cvat.request import read_body
+from common.errors import BadRequest, FunctionError
+from common.networks.loader import load_handler_class
+from common.networks.runtime import limit_threads
+from common.serving import kinds, log
+from common.serving.compression import gzipped
+from common.serving.stages import Stages
+from common.vision.image import max_pixels
+
+# In characters; Nuclio's log pipe blocks for good on records over some 200 kB.
+_LONGEST_MESSAGE = 500
+_LONGEST_TRACE = 8000
+
+
+def start(context: Any, main_file: str) -> None:
+    """Loads the function whose main.py is `main_file` into `context.user_data`; for `init_context`.
+
+    Raises what made it fail, after logging it: Nuclio then ends the container, and the restart policy decides.
+    """
+    begin = time.perf_counter()
+    log.forward(context.logger)
+    try:
+        config = FunctionConfig.load(Path(main_file).parent)
+        threads = limit_threads(config.workers)
+        max_pixels()  # a wrong limit is found now, not with the first image
+        context.user_data.function = kinds.make(config, load_handler_class(config.directory), os.environ)
+        context.user_data.name = config.name
+    except Exception as error:
+        # The wrapper prints the traceback of what goes on from here.
+        context.logger.error_with("The function can't start", error=_message(error))
+        raise
+    context.logger.info_with(
+        "The function is ready",
+        function=config.name,
+        kind=config.kind,
+        seconds=round(time.perf_counter() - begin, 2),
+        threads=threads,
+        workers=config.workers,
+    )
+
+
+def answer(context: Any, event: Any) -> Any:
+    """The `context.Response` to a request; for `handler`."""
+    stages = Stages()
+    status, level, problem = 200, "info_with", {}
+    try:
+        text = context.user_data.function.answer(read_body(event.body), stages)
+    except BadRequest as error:
+        status, level, problem = error.status, "warn_with", {"error": str(error)}
+    except FunctionError as error:
+        status, level = error.status, "error_with"
+        problem = {"error": f"{context.user_data.name} failed: {error}", "trace": _trace(error)}
+    except Exception as error:
+        status, level = 500, "error_with"
+        # The class says enough for a report to the administrator; the message may hold anything and stays in the log.
+        problem = {
+            "error": f"{context.user_data.name} failed with {type(error).__name__}; its log says why",
+            "cause": _message(error),
+            "trace": _trace(error),
+        }
+    if problem:
+        text = json.dumps({"error": problem["error"]})
+    with stages.measure("compress"):
+        small = gzipped(text, event.headers)
+    if small is None:
+        del stages.milliseconds["compress"]
+    times = {f"{name}_ms": round(ms, 1) for name, ms in stages.milliseconds.items()}
+    getattr(context.logger, level)(
+        "Answered" if status == 200 else "Refused" if status < 500 else "Failed",
+        status=status,
+        **times,
+        **stages.facts,
+        reply_bytes=len(text) if text.isascii() else len(text.encode()),
+        **({} if small is None else {"gzip_bytes": len(small)}),
+        **problem,
+    )
+    headers = {"Server-Timing": stages.server_timing()} if stages.milliseconds else {}
+    if small is not None:
+        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    body = text if small is None else small
+    return context.Response(body=body, headers=headers, content_type="application/json", status_code=status)
+
+
+def _message(error: BaseException) -> str:
+    # A library may put into its message what it was given. Long text without a space is data, an image in base64 perhaps.
+    text = re.sub(r"\S{200,}", lambda word: f"<{len(word[0])} characters>", str(error))
+    return f"{type(error).__name__}: {text[:_LONGEST_MESSAGE]}"
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback of an error and of those that led to it, oldest first, with their messages as `_message` gives them."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    text = "\n".join("".join(traceback.format_tb(e.__traceback__)) + _message(e) for e in reversed(chain))
+    return text if len(text) <= _LONGEST_TRACE else f"...{text[-_LONGEST_TRACE:]}"

@@ -1,0 +1,233 @@
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.config import FunctionConfig
+from common.errors import StartupError
+from common.networks import weights
+
+CONTENT = bytes(range(256)) * 5000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+FUNCTION = """
+metadata: {name: onnx-some-detector, annotations: {type: detector, spec: "[]"}}
+spec: {env: []}
+"""
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """/good gives CONTENT, /short breaks off in the middle, /moved leads to /good, /away leads to plain http elsewhere."""
+
+    asked: list[str] = []  # noqa: RUF012 - one server a test, cleared by the fixture
+
+    def do_GET(self) -> None:
+        Server.asked.append(self.path)
+        if self.path == "/moved":
+            self._redirect("/good")
+        elif self.path == "/away":
+            self._redirect("http://192.0.2.1/good")
+        elif self.path in ("/good", "/config.json", "/short"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[:1000] if self.path == "/short" else CONTENT)
+        else:
+            self.send_error(404)
+
+    def _redirect(self, address: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Server.asked.clear()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def function(directory: Path, catalog: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    (directory / "function.yaml").write_text(FUNCTION)
+    (directory / "weights.yaml").write_text(catalog)
+    return directory
+
+
+def one_file(url: str, sha256: str | None = None) -> str:
+    return (
+        "default: small\nvariants:\n  small:\n    files:\n"
+        f"      - {{path: small.onnx, url: '{url}', sha256: '{sha256 or ''}'}}\n"
+    )
+
+
+def left_over(directory: Path) -> list[str]:
+    return sorted(p.name for p in directory.rglob("*") if p.is_file())
+
+
+def test_fetches_checks_and_locates(tmp_path: Path, server: str) -> None:
+    directory = function(tmp_path / "f", one_file(f"{server}/moved", DIGEST))
+    path = weights.fetch(directory)
+    assert path == directory / "weights/small/small.onnx"
+    assert path.read_bytes() == CONTENT
+    assert weights.locate(FunctionConfig.load(directory)) == path
+    assert weights.missing(directory, {}) == []
+    weights.fetch(directory)
+    assert Server.asked == ["/moved", "/good"], "what is there is not fetched again"
+
+
+def test_records_a_digest_that_is_not_known_and_checks_it_from_then_on(tmp_path: Path, server: str) -> None:
+    directory = function(tmp_path / "f", one_file(f"{server}/good"))
+    path = weights.fetch(directory)
+    record = path.parent / "weights.sha256"
+    assert record.read_text() == f"{DIGEST}  small.onnx\n"
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(StartupError, match=r"have changed \(SHA-256\): small.onnx .*python -m common.networks.weights"):
+        weights.locate(FunctionConfig.load(directory))
+    weights.fetch(directory)
+    assert weights.locate(FunctionConfig.load(directory)).read_bytes() == CONTENT
+
+
+def test_a_changed_file_on_the_server_is_not_taken(tmp_path: Path, server: str) -> None:
+    directory = function(tmp_path / "f", one_file(f"{server}/good", "0" * 64))
+    with pytest.raises(StartupError, match=f"expected SHA-256 0000.*got {DIGEST}"):
+        weights.fetch(directory)
+    assert left_over(directory) == ["function.yaml", "weights.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [("short", "of 1280000 bytes|IncompleteRead"), ("none", "answers 404"), ("away", "expected https, got http")],
+)
+def test_what_breaks_leaves_nothing_behind(tmp_path: Path, server: str, page: str, message: str) -> None:
+    directory = function(tmp_path / "f", one_file(f"{server}/{page}"))
+    with pytest.raises(StartupError, match=message):
+        weights.fetch(directory)
+    assert left_over(directory) == ["function.yaml", "weights.yaml"]
+
+
+def test_no_server(tmp_path: Path) -> None:
+    directory = function(tmp_path / "f", one_file("http://127.0.0.1:1/good"))
+    with pytest.raises(StartupError, match=r"can't be fetched: .*refused"):
+        weights.fetch(directory)
+
+
+def test_missing_says_how_to_fetch(tmp_path: Path) -> None:
+    directory = function(tmp_path / "f", one_file("https://example.com/x"))
+    (problem,) = weights.missing(directory, {})
+    assert f"python -m common.networks.weights {directory} --variant small" in problem
+    assert "small.onnx" in problem
+    with pytest.raises(StartupError, match=r"expected one of small, got the text 'large'"):
+        weights.locate(FunctionConfig.load(directory), "large")
+    assert weights.missing(directory, {"VARIANT": "large"}) == ["VARIANT: expected one of small, got the text 'large'"]
+
+
+def test_a_function_without_weights_lacks_nothing(tmp_path: Path) -> None:
+    directory = function(tmp_path / "f", "")
+    (directory / "weights.yaml").unlink()
+    assert weights.missing(directory, {}) == []
+    with pytest.raises(StartupError, match="set MODEL_PATH"):
+        weights.locate(FunctionConfig.load(directory))
+
+
+def test_model_path_goes_before_all(tmp_path: Path) -> None:
+    directory = function(tmp_path / "f", one_file("https://example.com/x"))
+    own = tmp_path / "own.onnx"
+    own.write_bytes(b"mine")
+    config = FunctionConfig.load(directory)
+    assert weights.locate(config, model_path=str(own)) == own
+    assert weights.missing(directory, {"MODEL_PATH": str(own)}) == []
+    with pytest.raises(StartupError, match=r"MODEL_PATH: there is no /nowhere/x.onnx"):
+        weights.locate(config, model_path="/nowhere/x.onnx")
+    (tmp_path / "weights.sha256").write_text(f"{DIGEST}  own.onnx\n")
+    with pytest.raises(StartupError, match=r"own.onnx in .* is not what weights.sha256"):
+        weights.locate(config, model_path=str(own))
+
+
+def test_a_variant_of_several_files_is_its_folder_or_its_entry(tmp_path: Path, server: str) -> None:
+    files = "".join(f"      - {{path: {name}, url: '{server}/{name}'}}\n" for name in ("good", "config.json"))
+    catalog = f"default: hub\nvariants:\n  hub:\n    files:\n{files}  chosen:\n    entry: good\n    files:\n{files}"
+    directory = function(tmp_path / "f", catalog)
+    assert weights.fetch(directory) == directory / "weights/hub"
+    assert weights.fetch(directory, "chosen") == directory / "weights/chosen/good"
+    assert left_over(directory / "weights/hub") == ["config.json", "good", "weights.sha256"]
+    elsewhere = tmp_path / "elsewhere"
+    assert weights.fetch(directory, "hub", elsewhere) == elsewhere
+    (elsewhere / "config.json").unlink()
+    assert "config.json in" in weights.missing(directory, {"MODEL_PATH": str(elsewhere)})[0]
+
+
+def test_files_of_the_directory_itself(tmp_path: Path) -> None:
+    directory = function(tmp_path / "f", f"variants: {{a: {{files: [{{path: a.onnx, sha256: {DIGEST}}}]}}}}")
+    config = FunctionConfig.load(directory)
+    with pytest.raises(StartupError, match=r"a.onnx .*copy it anew"):
+        weights.locate(config)
+    (directory / "a.onnx").write_bytes(CONTENT)
+    assert weights.locate(config) == directory / "a.onnx"
+
+
+@pytest.mark.parametrize(
+    ("catalog", "message"),
+    [
+        ("variants: []", "variants: expected an object"),
+        ("variants: {a: {files: []}}", "variants.a.files: expected a list of files"),
+        ("variants: {a: {files: [{path: ../x}]}}", "expected a path inside the folder"),
+        ("variants: {a: {files: [{path: /x}]}}", "expected a path inside the folder"),
+        ("variants: {a: {files: [{path: x, url: 'http://example.com/x'}]}}", "only fetched over https"),
+        ("variants: {a: {files: [{path: x, url: 'file:///etc/passwd'}]}}", "begins with https"),
+        ("variants: {a: {files: [{path: x, sha256: abc}]}}", "64 hexadecimal digits"),
+        ("variants: {a: {files: [{path: x}, {path: x}]}}", "more than once"),
+        ("{default: b, variants: {a: {files: [{path: x}]}}}", "default: expected one of a"),
+        ("variants: {a: {entry: y, files: [{path: x}]}}", "entry: expected one of the files"),
+    ],
+)
+def test_refuses_a_catalog(tmp_path: Path, catalog: str, message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        weights.read_catalog(function(tmp_path / "f", catalog))
+
+
+def test_command_line(tmp_path: Path, server: str) -> None:
+    directory = function(tmp_path / "f", one_file(f"{server}/good"))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "common.networks.weights", str(directory), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    before = run("--check")
+    assert before.returncode == 1 and "small.onnx" in before.stderr
+    fetched = run()
+    assert fetched.returncode == 0 and DIGEST in fetched.stdout and "1.3 MB" in fetched.stdout
+    assert run("--check").returncode == 0
+    (directory / "weights/.mounted").touch()
+    (directory / "weights/small/small.onnx").unlink()
+    mounted = run()
+    assert mounted.returncode == 0 and "nothing is fetched" in mounted.stdout
+    assert run("--check").returncode == 1
+    (directory / "weights/.mounted").unlink()
+    wrong = run("--variant", "large")
+    assert wrong.returncode == 1 and "expected one of small" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_nothing_is_fetched_where_a_folder_will_be_mounted(tmp_path: Path, server: str) -> None:
+    (tmp_path / "function.yaml").write_text(FUNCTION)
+    (tmp_path / "weights.yaml").write_text(f"variants: {{a: {{files: [{{path: m, url: {server}/good}}]}}}}")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / ".mounted").touch()
+    weights.fetch(tmp_path)
+    assert Server.asked == []
+    # Told where to, it fetches all the same.
+    weights.fetch(tmp_path, to=tmp_path / "elsewhere")
+    assert Server.asked == ["/good"]

@@ -1,0 +1,67 @@
+"""Modules by their old names, and the order of the rooms."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.moved import MOVED, new_name
+
+COMMON = Path(__file__).parents[2] / "common"
+ROOMS = ("vision", "cvat", "networks", "serving")  # lowest first
+
+
+@pytest.mark.parametrize("name", sorted(MOVED))
+def test_every_moved_module_has_its_new_home(name: str) -> None:
+    path = COMMON.parent / Path(*MOVED[name].split("."))
+    assert path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_an_old_name_gives_the_module_of_today_and_says_its_name() -> None:
+    program = (
+        "import warnings\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    from common import nuclio\n"
+        "    import common.mask\n"
+        "    from common.yolo.metadata import Metadata\n"
+        "import common.serving.nuclio, common.vision.mask, common.networks.yolo.metadata as metadata\n"
+        "assert nuclio is common.serving.nuclio and common.mask is common.vision.mask\n"
+        "assert Metadata is metadata.Metadata\n"
+        "assert nuclio.__spec__.name == 'common.serving.nuclio', nuclio.__spec__\n"
+        "print(*(w.message for w in caught), sep='\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=COMMON.parent)
+    assert done.returncode == 0, done.stderr
+    assert "common.nuclio is now common.serving.nuclio" in done.stdout
+    assert "common.mask is now common.vision.mask" in done.stdout
+
+
+def test_a_module_that_never_was_is_not_found() -> None:
+    assert new_name("common.shapes") is None
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("common.nothing")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_imports_from_one_above_it(room: str) -> None:
+    above = ROOMS[ROOMS.index(room) + 1 :]
+    upward = []
+    for path in (COMMON / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if isinstance(node, ast.ImportFrom) and node.module
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            upward += [
+                f"{path}: {name}" for name in names if name.split(".")[:1] == ["common"] and name.split(".")[1] in above
+            ]
+    assert not upward

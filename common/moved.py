@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 
 _ROOMS = {
     "cvat": ("annotation", "conform", "labels", "reply", "request", "skeleton"),
@@ -75,6 +76,11 @@ class _Loader(importlib.abc.Loader):
         self._own_spec = module.__spec__
         warnings.warn(f"{spec.name} is now {self._name}", DeprecationWarning, stacklevel=2)
         return module
+
+    def get_code(self, name: str) -> CodeType | None:
+        """The code that `python -m` runs under the old name."""
+        loader = importlib.util.find_spec(self._name).loader  # type: ignore[union-attr]
+        return loader.get_code(self._name)  # type: ignore[union-attr]
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # the import system has put that of the old name in its place

@@ -42,6 +42,13 @@ def test_an_old_name_gives_the_module_of_today_and_says_its_name() -> None:
     assert "common.mask is now common.vision.mask" in done.stdout
 
 
+def test_an_old_name_runs_as_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "common.weights", "--help"], capture_output=True, text=True, cwd=COMMON.parent
+    )
+    assert done.returncode == 0 and "usage" in done.stdout, done.stderr
+
+
 def test_a_module_that_never_was_is_not_found() -> None:
     assert new_name("common.shapes") is None
     with pytest.raises(ModuleNotFoundError):

@@ -278,7 +278,7 @@ def test_without_weights_the_start_says_how_to_get_them(
     monkeypatch.setenv("DEVICE", "cpu")
     if (FACEBOOK / name / "weights").exists():
         pytest.skip("its weights are here")
-    with pytest.raises(StartupError, match=r"fetch: \S*python -m common\.weights .* --variant"):
+    with pytest.raises(StartupError, match=r"fetch: \S*python -m common\.networks\.weights .* --variant"):
         LoadedFunction(FACEBOOK / name, unique=True)
 
 

@@ -238,7 +238,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         native.create(DIRECTORY / "detection", {**options, "variant": "yolo"})
     with pytest.raises(StartupError, match=r"expected one of fasterrcnn_resnet50_fpn\.COCO_V1, got the text"):
         native.create(DIRECTORY / "detection", {**options, "variant": "fasterrcnn_resnet50_fpn.COCO_V9"})
-    with pytest.raises(StartupError, match=r"fetch: \S*python -m common\.weights"):
+    with pytest.raises(StartupError, match=r"fetch: \S*python -m common\.networks\.weights"):
         native.create(DIRECTORY / "detection", {})
 
 

@@ -99,7 +99,7 @@ def test_without_weights_the_start_says_what_to_do(function: str, monkeypatch: p
     directory = COLLECTION / function
     if weights.missing(directory, {}) == []:
         pytest.fail(f"{function} has weights here; this test needs a checkout without")
-    with pytest.raises(StartupError, match=r"python -m common\.weights|mount the folder of your weights"):
+    with pytest.raises(StartupError, match=r"python -m common\.networks\.weights|mount the folder of your weights"):
         LoadedFunction(directory, unique=True)
 
 

@@ -154,16 +154,16 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def only(report: dict[str, Any]) -> dict[str, str]:
-    """The one thing that is wrong; every ailment has a remedy."""
-    assert len(report["ailments"]) == 1, report["ailments"]
-    assert report["ailments"][0]["remedy"]
-    return report["ailments"][0]
+    """The one thing that is wrong; every finding has a remedy."""
+    assert len(report["findings"]) == 1, report["findings"]
+    assert report["findings"][0]["remedy"]
+    return report["findings"][0]
 
 
 def test_a_healthy_installation(installation: Installation) -> None:
     status, report = installation.ask()
     assert status == 0
-    assert report["ailments"] == []
+    assert report["findings"] == []
     row = report["rows"][0]
     assert (row["name"], row["kind"], row["state"], row["port"]) == ("finder", "detector", "ready", installation.port)
     assert row["direct"]["problem"] == row["dashboard"]["problem"] == ""
@@ -208,7 +208,7 @@ def test_without_docker_the_rest_is_still_looked_at(installation: Installation, 
     address = f"http://127.0.0.1:{installation.port}"
     status, report = installation.ask("--dashboard", address, *(() if error else ("--no-docker",)))
     assert status == 0
-    assert [a["what"].startswith(what) for a in report["ailments"]] == ([True] if error else [])
+    assert [a["what"].startswith(what) for a in report["findings"]] == ([True] if error else [])
     assert report["rows"][0]["dashboard"]["problem"] == ""
 
 
@@ -252,8 +252,8 @@ def test_a_description_that_is_missing_breaks_the_whole_list(installation: Insta
 def test_what_cvat_would_not_list(installation: Installation, key: str, value: str, field: str) -> None:
     installation.functions["finder"]["metadata"]["annotations"][key] = value
     status, report = installation.ask()
-    assert report["ailments"][0]["what"].startswith(field)
-    assert status == (1 if report["ailments"][0]["severity"] == "error" else 0)
+    assert report["findings"][0]["what"].startswith(field)
+    assert status == (1 if report["findings"][0]["severity"] == "error" else 0)
 
 
 def test_a_random_port(installation: Installation) -> None:
@@ -267,15 +267,15 @@ def test_a_port_that_is_not_the_recorded_one(installation: Installation) -> None
     installation.functions["finder"]["status"]["httpPort"] = 9
     status, report = installation.ask()
     assert status == 1
-    assert f"Nuclio has port 9, the container is at {installation.port}" in report["ailments"][0]["what"]
-    assert "on its port 9: no answer" in report["ailments"][1]["what"]
+    assert f"Nuclio has port 9, the container is at {installation.port}" in report["findings"][0]["what"]
+    assert "on its port 9: no answer" in report["findings"][1]["what"]
 
 
 def test_a_container_that_is_gone_or_stopped(installation: Installation) -> None:
     installation.container()["State"]["Status"] = "exited"
-    assert "its container is exited" in installation.ask()[1]["ailments"][0]["what"]
+    assert "its container is exited" in installation.ask()[1]["findings"][0]["what"]
     installation.containers.pop()
-    assert "its container is gone" in installation.ask()[1]["ailments"][0]["what"]
+    assert "its container is gone" in installation.ask()[1]["findings"][0]["what"]
 
 
 def test_another_network_than_the_dashboards(installation: Installation) -> None:
@@ -305,10 +305,10 @@ def test_no_restart_policy_and_restarts(installation: Installation) -> None:
     installation.container()["State"]["OOMKilled"] = True
     status, report = installation.ask()
     assert status == 0
-    found = " ".join(ailment["what"] for ailment in report["ailments"])
+    found = " ".join(finding["what"] for finding in report["findings"])
     assert "does not come back after a reboot" in found
     assert "restarted 3 times" in found
-    assert any("for want of memory" in ailment["remedy"] for ailment in report["ailments"])
+    assert any("for want of memory" in finding["remedy"] for finding in report["findings"])
 
 
 def test_a_function_that_answers_an_error(installation: Installation) -> None:
@@ -340,7 +340,7 @@ def test_cvats_own_list(installation: Installation) -> None:
     installation.cvat = (200, [{"id": "elsewhere"}])
     status, report = installation.ask("--cvat", url)
     assert status == 1
-    found = {(a["severity"], a["subject"]) for a in report["ailments"]}
+    found = {(a["severity"], a["subject"]) for a in report["findings"]}
     assert found == {("error", "finder"), ("warning", "elsewhere")}
 
 

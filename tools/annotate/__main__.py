@@ -17,8 +17,8 @@ from common.errors import StartupError
 from common.networks.runtime import available_cores
 from tools.annotate import export
 from tools.annotate.errors import CannotRun
-from tools.annotate.mapping import read_mapping
-from tools.annotate.run import Crew, Function, Options, annotate_folder, annotate_task, say, stopping
+from tools.annotate.label_mapping import read_mapping
+from tools.annotate.run import Function, Options, WorkerPool, annotate_folder, annotate_task, say, stopping
 from tools.collection import ROOT, lacks, resolve
 
 _EPILOG = """
@@ -62,7 +62,7 @@ def _run(given: argparse.Namespace) -> int:
         pictures=given.pictures,
         formats=given.formats,
     )
-    crew = Crew(function, _workers(function) if given.workers is None else given.workers)
+    crew = WorkerPool(function, _workers(function) if given.workers is None else given.workers)
     with stopping() as stop:
         try:
             if given.images:
@@ -76,11 +76,13 @@ def _run(given: argparse.Namespace) -> int:
     return 130 if stop.is_set() else 0 if done else 1
 
 
-def _annotate_tasks(given: argparse.Namespace, function: Function, crew: Crew, options: Options, stop: Any) -> bool:
-    from tools.annotate.cvat import Cvat
+def _annotate_tasks(
+    given: argparse.Namespace, function: Function, crew: WorkerPool, options: Options, stop: Any
+) -> bool:
+    from tools.annotate.cvat_client import CvatClient
     from tools.annotate.tracks import make_tracks
 
-    cvat = Cvat(
+    cvat = CvatClient(
         given.url,
         token=given.token,
         user=_user(given.user) if given.user else None,

@@ -36,12 +36,12 @@ from common.serving.stages import Stages
 from common.shapes import Joint, Shape, Skeleton, Tag
 from common.vision.image import decode_image
 from common.vision.mask import flat_to_mask
+from tools.annotate.annotation_encoder import AnnotationEncoder, FrameAnnotations
 from tools.annotate.errors import CannotRun, FrameError
-from tools.annotate.translate import FrameAnnotations, Translator
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FrameInput:
     """A frame to look at. boxes: for reid, the annotations of its boxes."""
 
     frame: int
@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FrameResult:
     """What became of a frame: its annotations, or what went wrong.
 
     size_wh: of the picture, (0, 0) when it could not be opened.
@@ -64,22 +64,22 @@ class Outcome:
     partners: Sequence[int] | None = None
 
 
-class Engine(Protocol):
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+class Predictor(Protocol):
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         """An outcome for each picture of a block, in order. For reid: for each but the last."""
         ...
 
     def close(self) -> None: ...
 
 
-class Recipe(Protocol):
+class PredictorSpec(Protocol):
     """overlap: how many pictures of a block belong to the next one as well: none, or the last one of pairs."""
 
     overlap: ClassVar[int]
 
-    def __call__(self) -> Engine: ...
+    def __call__(self) -> Predictor: ...
 
-    def with_library(self, library: str) -> Recipe:
+    def with_library(self, library: str) -> PredictorSpec:
         """The same with what the model runs in; "" leaves that to the function."""
         ...
 
@@ -109,10 +109,10 @@ class LocalDetector(_Local):
     directory: Path
     options: Mapping[str, Any]
     threshold: float | None
-    translate: Translator
+    translate: AnnotationEncoder
     workers: int = 1
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Predictor:
         return _LocalDetector(self, _make(self.directory, self.options, self.workers))
 
 
@@ -121,7 +121,7 @@ class _LocalDetector:
         self._recipe, self._detector = recipe, detector
         self._translate = replace(recipe.translate, tolerance=detector.polygon_tolerance)
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         if len(block) > 1 and self._detector.takes_batches:
             # When anything goes wrong with one of them, the others are looked at alone.
             with contextlib.suppress(Exception):
@@ -130,12 +130,12 @@ class _LocalDetector:
                 return [self._outcome(*one) for one in zip(block, images, found, strict=True)]
         return [_guarded(self._one, job) for job in block]
 
-    def _one(self, job: Job) -> Outcome:
+    def _one(self, job: FrameInput) -> FrameResult:
         image = decode_image(job.data)
         return self._outcome(job, image, self._detector.detect(image, self._recipe.threshold, Stages()))
 
-    def _outcome(self, job: Job, image: Image, shapes: Sequence[Shape]) -> Outcome:
-        return Outcome(job.frame, self._translate(job.frame, shapes), size_wh=(image.shape[1], image.shape[0]))
+    def _outcome(self, job: FrameInput, image: Image, shapes: Sequence[Shape]) -> FrameResult:
+        return FrameResult(job.frame, self._translate(job.frame, shapes), size_wh=(image.shape[1], image.shape[0]))
 
     def close(self) -> None:
         pass
@@ -153,7 +153,7 @@ class LocalReid(_Local):
     max_distance: float | None
     workers: int = 1
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Predictor:
         return _LocalReid(self, _make(self.directory, self.options, self.workers))
 
 
@@ -161,23 +161,23 @@ class _LocalReid:
     def __init__(self, recipe: LocalReid, reid: Any):
         self._recipe, self._reid = recipe, reid
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         # Each frame is opened and embedded once, though it belongs to two pairs.
         seen: dict[int, Any] = {}
 
-        def described(job: Job) -> Any:
+        def described(job: FrameInput) -> Any:
             if job.frame not in seen:
                 boxes = parse_reid_boxes({"boxes": list(job.boxes)}, "boxes")
                 seen[job.frame] = boxes, self._reid.embed(decode_image(job.data), boxes)
             return seen[job.frame]
 
-        def pair(first: Job, second: Job) -> Outcome:
+        def pair(first: FrameInput, second: FrameInput) -> FrameResult:
             boxes0, embeddings0 = described(first)
             boxes1, embeddings1 = described(second)
             partners = self._reid.match(
                 embeddings0, embeddings1, boxes0, boxes1, self._recipe.threshold, self._recipe.max_distance
             )
-            return Outcome(first.frame, partners=partners)
+            return FrameResult(first.frame, partners=partners)
 
         return [_guarded(partial(pair, second=other), job) for job, other in itertools.pairwise(block)]
 
@@ -193,11 +193,11 @@ class RemoteDetector(_Remote):
 
     urls: Sequence[str]
     threshold: float | None
-    translate: Translator
+    translate: AnnotationEncoder
     labels: Labels | None
     timeout_s: float
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Predictor:
         return _RemoteDetector(self)
 
 
@@ -205,10 +205,10 @@ class _RemoteDetector:
     def __init__(self, recipe: RemoteDetector):
         self._recipe, self._caller = recipe, _Caller(recipe.urls, recipe.timeout_s)
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         return [_guarded(self._one, job) for job in block]
 
-    def _one(self, job: Job) -> Outcome:
+    def _one(self, job: FrameInput) -> FrameResult:
         size_wh = _size_wh(job.data)
         body: dict[str, Any] = {"image": pybase64.b64encode_as_string(job.data)}
         if self._recipe.threshold is not None:
@@ -222,7 +222,7 @@ class _RemoteDetector:
             shapes = conform(shapes, self._recipe.labels, size_hw)
         else:
             shapes = [conform_geometry(shape, size_hw, f"shape {i}") for i, shape in enumerate(shapes)]
-        return Outcome(job.frame, self._recipe.translate(job.frame, shapes), size_wh=size_wh)
+        return FrameResult(job.frame, self._recipe.translate(job.frame, shapes), size_wh=size_wh)
 
     def close(self) -> None:
         self._caller.close()
@@ -239,7 +239,7 @@ class RemoteReid(_Remote):
     max_distance: float | None
     timeout_s: float
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Predictor:
         return _RemoteReid(self)
 
 
@@ -247,8 +247,8 @@ class _RemoteReid:
     def __init__(self, recipe: RemoteReid):
         self._recipe, self._caller = recipe, _Caller(recipe.urls, recipe.timeout_s)
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
-        def pair(first: Job, second: Job) -> Outcome:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        def pair(first: FrameInput, second: FrameInput) -> FrameResult:
             body: dict[str, Any] = {
                 "image0": pybase64.b64encode_as_string(first.data),
                 "image1": pybase64.b64encode_as_string(second.data),
@@ -262,7 +262,7 @@ class _RemoteReid:
             reply = self._caller.ask(body)
             if not _is_matching(reply, len(first.boxes), len(second.boxes)):
                 raise FrameError("the function's reply is no list of one partner for each box; is it a reid function?")
-            return Outcome(first.frame, partners=reply)
+            return FrameResult(first.frame, partners=reply)
 
         return [_guarded(partial(pair, second=other), job) for job, other in itertools.pairwise(block)]
 
@@ -319,16 +319,16 @@ def _make(directory: Path, options: Mapping[str, Any], workers: int) -> Any:
     return kinds.make(config, load_handler_class(config.directory), os.environ, options)
 
 
-def _guarded(look: Callable[[Job], Outcome], job: Job) -> Outcome:
+def _guarded(look: Callable[[FrameInput], FrameResult], job: FrameInput) -> FrameResult:
     """The outcome of one picture; whatever goes wrong with it becomes its error."""
     try:
         return look(job)
     except CannotRun:
         raise
     except (FunctionError, FrameError) as error:
-        return Outcome(job.frame, error=str(error))
+        return FrameResult(job.frame, error=str(error))
     except Exception as error:  # a model may raise anything, and the next picture has nothing to do with it
-        return Outcome(job.frame, error=f"{type(error).__name__}: {str(error)[:300]}")
+        return FrameResult(job.frame, error=f"{type(error).__name__}: {str(error)[:300]}")
 
 
 def _size_wh(data: bytes) -> tuple[int, int]:

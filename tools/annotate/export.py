@@ -26,7 +26,7 @@ from common.cvat.reply import shape_points
 from common.cvat.skeleton import skeleton_edges
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from common.vision.mask import bitmap_to_rle, mask_to_rle
-from tools.annotate.folder import FolderItem
+from tools.annotate.folder_results import AnnotatedImage
 
 FORMATS = ("cvat", "coco", "yolo")
 _MASK_NUMBER = "mask number"  # stands in COCO files only while they are written
@@ -34,7 +34,7 @@ _ELLIPSE_CORNERS = 72
 
 
 def export(
-    items: Iterable[FolderItem], images: Path, labels: Labels, formats: Sequence[str], output: Path
+    items: Iterable[AnnotatedImage], images: Path, labels: Labels, formats: Sequence[str], output: Path
 ) -> list[Path]:
     """Writes the formats into folders of their own below `output`, in the place of older ones; returns the folders.
 
@@ -57,7 +57,7 @@ def export(
     return folders
 
 
-Entry = tuple[str, FolderItem, Sequence[Shape]]
+Entry = tuple[str, AnnotatedImage, Sequence[Shape]]
 
 
 def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: Path) -> None:
@@ -128,7 +128,7 @@ def _dataset(entries: Sequence[Entry], images: Path, labels: Labels, convert: Ca
             edges = {(a + 1, b + 1) for a, b in skeleton_edges(label.svg)}  # COCO counts joints from 1
             points.add(index[label.name], [joint.name for joint in label.sublabels], edges)
 
-    def item(identity: str, found: FolderItem, shapes: Sequence[Shape]) -> Any:
+    def item(identity: str, found: AnnotatedImage, shapes: Sequence[Shape]) -> Any:
         width, height = found.size_wh
         media = Image.from_file(path=str(images / found.name), size=(height, width))
         annotations = [
@@ -323,7 +323,7 @@ def _texts(numbers: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{number:.2f}" for name, number in numbers.items()}
 
 
-def _shapes(item: FolderItem, labels: Labels) -> list[Shape]:
+def _shapes(item: AnnotatedImage, labels: Labels) -> list[Shape]:
     by_id = {label.id: label for label in labels.values()}
     found = []
     for annotation in item.annotations:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from tools.annotate.engines import Job, Outcome
+from tools.annotate.engines import FrameInput, FrameResult
 from tools.annotate.workers import Worker
 
 T = TypeVar("T")
@@ -19,18 +19,18 @@ class Stop(threading.Event):
 
 
 def run(
-    blocks: Iterable[Sequence[Job] | Outcome],
+    blocks: Iterable[Sequence[FrameInput] | FrameResult],
     workers: Sequence[Worker],
     stop: Stop,
-    consume: Callable[[Outcome], None],
+    consume: Callable[[FrameResult], None],
 ) -> None:
     """Gives blocks to workers as they come free, and each outcome to `consume`, in this thread, as it comes.
 
     blocks: an outcome among them is of a picture that nobody needs to look at. No more than a few blocks are taken
     ahead, so memory does not grow with their number. Raises what any of the parties raises, after all have ended.
     """
-    waiting: queue.Queue[Sequence[Job] | None] = queue.Queue(maxsize=2 * len(workers))
-    done: queue.Queue[Outcome | None] = queue.Queue(maxsize=1024)
+    waiting: queue.Queue[Sequence[FrameInput] | None] = queue.Queue(maxsize=2 * len(workers))
+    done: queue.Queue[FrameResult | None] = queue.Queue(maxsize=1024)
     problems: list[BaseException] = []
     over = threading.Event()
 
@@ -42,7 +42,7 @@ def run(
         try:
             for block in blocks:
                 ends = over, stop
-                placed = _put(done, block, ends) if isinstance(block, Outcome) else _put(waiting, block, ends)
+                placed = _put(done, block, ends) if isinstance(block, FrameResult) else _put(waiting, block, ends)
                 if not placed or stop.is_set():
                     break
         except BaseException as error:
@@ -95,7 +95,7 @@ def _put(target: queue.Queue[T], item: T, ends: Sequence[threading.Event]) -> bo
     return False
 
 
-def _taken(source: queue.Queue[Sequence[Job] | None], over: threading.Event) -> Iterator[Sequence[Job]]:
+def _taken(source: queue.Queue[Sequence[FrameInput] | None], over: threading.Event) -> Iterator[Sequence[FrameInput]]:
     while not over.is_set():
         try:
             block = source.get(timeout=_FEW_SECONDS)

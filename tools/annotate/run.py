@@ -21,18 +21,26 @@ from tqdm import tqdm
 
 from common.config import FunctionConfig
 from common.cvat.labels import Label, Labels
-from tools.annotate import export, folder, pipeline
-from tools.annotate.engines import Job, LocalDetector, LocalReid, Outcome, Recipe, RemoteDetector, RemoteReid
+from tools.annotate import export, folder_results, pipeline
+from tools.annotate.annotation_encoder import AnnotationEncoder
+from tools.annotate.engines import (
+    FrameInput,
+    FrameResult,
+    LocalDetector,
+    LocalReid,
+    PredictorSpec,
+    RemoteDetector,
+    RemoteReid,
+)
 from tools.annotate.errors import CannotRun
-from tools.annotate.frames import Picture, find_images, parse_frames, read_images
+from tools.annotate.image_files import ImageFile, find_images, parse_frames, read_images
 from tools.annotate.journal import Journal
-from tools.annotate.mapping import LabelMapping, TaskLabel, match_labels
-from tools.annotate.pictures import Painter, parsed
-from tools.annotate.translate import Translator
+from tools.annotate.label_mapping import LabelMapping, TaskLabel, match_labels
+from tools.annotate.overlays import OverlayWriter, parsed
 from tools.annotate.workers import ThreadWorker, Worker, start_processes
 
 if TYPE_CHECKING:  # CVAT's SDK is not needed without a server, nor in the workers' processes
-    from tools.annotate.cvat import Cvat, Task
+    from tools.annotate.cvat_client import CvatClient, Task
 
 _LISTED = 20  # bad frames that are named on the screen; the journal has all
 _PICTURES = 4  # of a dry run
@@ -62,13 +70,13 @@ class Function:
         """None when nobody knows them."""
         return FunctionConfig.load(self.directory).labels if self.directory else None
 
-    def detector(self, translate: Translator, workers: int) -> Recipe:
+    def detector(self, translate: AnnotationEncoder, workers: int) -> PredictorSpec:
         if self.urls:
             return RemoteDetector(self.urls, self.threshold, translate, self.labels, self.timeout_s)
         assert self.directory is not None
         return LocalDetector(self.directory, self.options, self.threshold, translate, workers)
 
-    def reid(self, workers: int) -> Recipe:
+    def reid(self, workers: int) -> PredictorSpec:
         if self.urls:
             return RemoteReid(self.urls, self.threshold, self.max_distance, self.timeout_s)
         assert self.directory is not None
@@ -84,7 +92,7 @@ class Function:
         }
 
 
-class Crew:
+class WorkerPool:
     """The workers, started when they are first needed and again only for another recipe.
 
     count: 0 for a function in this process itself.
@@ -92,10 +100,10 @@ class Crew:
 
     def __init__(self, function: Function, count: int):
         self._function, self.count = function, count
-        self._recipe: Recipe | None = None
+        self._recipe: PredictorSpec | None = None
         self._workers: Sequence[Worker] = ()
 
-    def ready(self, recipe: Recipe, journal: Journal | None = None) -> Sequence[Worker]:
+    def ready(self, recipe: PredictorSpec, journal: Journal | None = None) -> Sequence[Worker]:
         """The workers, started. Raises CannotRun when the function can't start.
 
         journal: where it stands, and is noted, what the model runs in: a run that goes on has to compute as before.
@@ -137,14 +145,14 @@ class Options:
     formats: Sequence[str] = export.FORMATS
 
 
-class Sink(Protocol):
+class ResultWriter(Protocol):
     """Where outcomes go. tags, shapes: how many annotations have arrived there; left_out: what had no place -> how often."""
 
     tags: int
     shapes: int
     left_out: Counter[str]
 
-    def __call__(self, outcome: Outcome) -> None: ...
+    def __call__(self, outcome: FrameResult) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -176,7 +184,7 @@ def stopping() -> Iterator[pipeline.Stop]:
 
 
 def annotate_task(
-    cvat: Cvat, task: Task, function: Function, crew: Crew, options: Options, stop: pipeline.Stop
+    cvat: CvatClient, task: Task, function: Function, crew: WorkerPool, options: Options, stop: pipeline.Stop
 ) -> bool:
     """Annotates a task with a detector; whether all frames are done. Raises CannotRun."""
     from tools.annotate.upload import Uploader
@@ -190,15 +198,15 @@ def annotate_task(
     )
     say(f"Task {task.id}, {task.name!r}, {len(task.names)} frames, by {function.name}")
     _say_mapping(mapping)
-    recipe = function.detector(Translator(mapping, options.convert_masks), crew.count)
+    recipe = function.detector(AnnotationEncoder(mapping, options.convert_masks), crew.count)
     frames = [frame for frame in parse_frames(options.frames, len(task.names)) if frame not in task.deleted]
 
-    def pictures(wanted: Sequence[int]) -> Iterator[Picture]:
+    def pictures(wanted: Sequence[int]) -> Iterator[ImageFile]:
         return cvat.pictures(task, wanted, stop)
 
     if options.dry_run:
         target = options.journals / f"{run_name(cvat, task)}-pictures"
-        return _dry_run(pictures, frames, crew.ready(recipe), options, Painter(task.labels, target), stop)
+        return _dry_run(pictures, frames, crew.ready(recipe), options, OverlayWriter(task.labels, target), stop)
     settings = {
         "url": cvat.url,
         "task": task.id,
@@ -227,7 +235,7 @@ def annotate_task(
 
 
 def annotate_folder(
-    images: Path, output: Path, function: Function, crew: Crew, options: Options, stop: pipeline.Stop
+    images: Path, output: Path, function: Function, crew: WorkerPool, options: Options, stop: pipeline.Stop
 ) -> bool:
     """Annotates the images of a folder with a detector; whether all are done. Raises CannotRun."""
     if function.labels is None:
@@ -240,13 +248,13 @@ def annotate_folder(
     names = find_images(images)
     frames = parse_frames(options.frames, len(names))
     say(f"{images}: {len(names)} images, by {function.name}")
-    recipe = function.detector(Translator(mapping, options.convert_masks), crew.count)
+    recipe = function.detector(AnnotationEncoder(mapping, options.convert_masks), crew.count)
 
-    def pictures(wanted: Sequence[int]) -> Iterator[Picture]:
+    def pictures(wanted: Sequence[int]) -> Iterator[ImageFile]:
         return read_images(images, names, wanted, stop)
 
     if options.dry_run:
-        painter = Painter(labels, output / "pictures")
+        painter = OverlayWriter(labels, output / "pictures")
         return _dry_run(pictures, frames, crew.ready(recipe), options, painter, stop)
     settings = {
         "images": str(images.resolve()),
@@ -260,15 +268,15 @@ def annotate_folder(
         todo = [frame for frame in frames if frame not in journal.done]
         workers = crew.ready(recipe, journal) if todo else ()
         kept = output / "results.jsonl"
-        results = folder.FolderResults(kept, names, journal)
+        results = folder_results.FolderResultWriter(kept, names, journal)
         _run(pictures, todo, len(frames), workers, options.batch, results, journal, stop)
         done = _report(journal, results, frames, names, stop)
         if not stop.is_set():
-            items = list(folder.read_results(kept))
+            items = list(folder_results.read_results(kept))
             for made in export.export(items, images, kept_as, options.formats, output):
                 say(f"Written: {made}")
             shutil.rmtree(output / "overlays", ignore_errors=True)  # like the formats: in the place of older ones
-            _paint(items[: options.pictures], images, Painter(labels, output / "overlays"))
+            _paint(items[: options.pictures], images, OverlayWriter(labels, output / "overlays"))
         return done
 
 
@@ -298,19 +306,19 @@ def open_journal(path: Path, settings: Mapping[str, Any], resume: bool, start_ov
 
 
 def _run(
-    pictures: Callable[[Sequence[int]], Iterator[Picture]],
+    pictures: Callable[[Sequence[int]], Iterator[ImageFile]],
     todo: Sequence[int],
     total: int,
     workers: Sequence[Worker],
     batch: int,
-    sink: Sink,
+    sink: ResultWriter,
     journal: Journal,
     stop: pipeline.Stop,
 ) -> None:
     with tqdm(total=total, initial=total - len(todo), unit="frame", file=sys.stderr, smoothing=0.1) as bar:
         found = 0
 
-        def take(outcome: Outcome) -> None:
+        def take(outcome: FrameResult) -> None:
             nonlocal found
             if outcome.annotations is not None:
                 found += len(outcome.annotations.shapes) + len(outcome.annotations.tags)
@@ -329,14 +337,14 @@ def _run(
         journal.finish()
 
 
-def blocks(pictures: Iterable[Picture], batch: int) -> Iterator[Sequence[Job] | Outcome]:
+def blocks(pictures: Iterable[ImageFile], batch: int) -> Iterator[Sequence[FrameInput] | FrameResult]:
     """Pictures by the batch; one that could not be had is an outcome already."""
-    block: list[Job] = []
+    block: list[FrameInput] = []
     for picture in pictures:
         if picture.data is None:
-            yield Outcome(picture.frame, error=picture.error)
+            yield FrameResult(picture.frame, error=picture.error)
             continue
-        block.append(Job(picture.frame, picture.data))
+        block.append(FrameInput(picture.frame, picture.data))
         if len(block) == batch:
             yield block
             block = []
@@ -345,24 +353,24 @@ def blocks(pictures: Iterable[Picture], batch: int) -> Iterator[Sequence[Job] | 
 
 
 def _dry_run(
-    pictures: Callable[[Sequence[int]], Iterator[Picture]],
+    pictures: Callable[[Sequence[int]], Iterator[ImageFile]],
     frames: Sequence[int],
     workers: Sequence[Worker],
     options: Options,
-    painter: Painter,
+    painter: OverlayWriter,
     stop: pipeline.Stop,
 ) -> bool:
     count = min(_PICTURES if options.pictures is None else options.pictures, len(frames))
     chosen = [frames[(2 * i + 1) * len(frames) // (2 * count)] for i in range(count)]
-    data: dict[int, Picture] = {}
+    data: dict[int, ImageFile] = {}
     failed = []
 
-    def seen() -> Iterator[Picture]:
+    def seen() -> Iterator[ImageFile]:
         for picture in pictures(chosen):
             data[picture.frame] = picture
             yield picture
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: FrameResult) -> None:
         picture = data.pop(outcome.frame)
         if outcome.annotations is None or picture.data is None:
             failed.append(outcome.frame)
@@ -377,8 +385,8 @@ def _dry_run(
     return not failed
 
 
-def _paint(items: Sequence[folder.FolderItem], images: Path, painter: Painter) -> None:
-    def paint(item: folder.FolderItem) -> None:
+def _paint(items: Sequence[folder_results.AnnotatedImage], images: Path, painter: OverlayWriter) -> None:
+    def paint(item: folder_results.AnnotatedImage) -> None:
         painter(item.name, (images / item.name).read_bytes(), item.annotations)
 
     with ThreadPoolExecutor() as pool:
@@ -387,7 +395,9 @@ def _paint(items: Sequence[folder.FolderItem], images: Path, painter: Painter) -
             pass
 
 
-def _report(journal: Journal, sink: Sink, frames: Sequence[int], names: Sequence[str], stop: threading.Event) -> bool:
+def _report(
+    journal: Journal, sink: ResultWriter, frames: Sequence[int], names: Sequence[str], stop: threading.Event
+) -> bool:
     done = sum(frame in journal.done for frame in frames)
     say(f"{done} of {len(frames)} frames are annotated; {sink.shapes} shapes and {sink.tags} tags came in this run.")
     for what, count in sorted(sink.left_out.items()):
@@ -410,7 +420,7 @@ def _say_mapping(mapping: LabelMapping) -> None:
         say(f"  {name:<{width}}  -> {goal}")
 
 
-def run_name(cvat: Cvat, task: Task) -> str:
+def run_name(cvat: CvatClient, task: Task) -> str:
     """The beginning of the names of files about a task."""
     parts = urlsplit(cvat.url if "://" in cvat.url else f"//{cvat.url}")
     host = f"{parts.hostname}-{parts.port}" if parts.port else parts.hostname

@@ -17,19 +17,21 @@ import orjson
 from tqdm import tqdm
 
 from tools.annotate import pipeline
-from tools.annotate.cvat import Cvat, Refused, Task
-from tools.annotate.engines import Job, Outcome
+from tools.annotate.cvat_client import CvatClient, Refused, Task
+from tools.annotate.engines import FrameInput, FrameResult
 from tools.annotate.errors import CannotRun
-from tools.annotate.frames import Picture, parse_frames
+from tools.annotate.image_files import ImageFile, parse_frames
 from tools.annotate.journal import Journal, write_whole
-from tools.annotate.run import Crew, Function, Options, digest, open_journal, run_name, say
+from tools.annotate.run import Function, Options, WorkerPool, digest, open_journal, run_name, say
 
 _BLOCK = 16  # pairs that a worker is given together: it looks at each of their frames once
 
 Boxes = Mapping[int, Sequence[dict[str, Any]]]
 
 
-def make_tracks(cvat: Cvat, task: Task, function: Function, crew: Crew, options: Options, stop: pipeline.Stop) -> bool:
+def make_tracks(
+    cvat: CvatClient, task: Task, function: Function, crew: WorkerPool, options: Options, stop: pipeline.Stop
+) -> bool:
     """Turns the boxes of a task into tracks; whether all pairs of frames could be looked at. Raises CannotRun."""
     frames = [frame for frame in parse_frames(options.frames, len(task.names)) if frame not in task.deleted]
     before = cvat.annotations(task)
@@ -49,7 +51,7 @@ def make_tracks(cvat: Cvat, task: Task, function: Function, crew: Crew, options:
         workers = crew.ready(function.reid(crew.count), journal) if todo else ()
         with tqdm(total=len(pairs), initial=len(pairs) - len(todo), unit="pair", file=sys.stderr) as bar:
 
-            def take(outcome: Outcome) -> None:
+            def take(outcome: FrameResult) -> None:
                 if outcome.partners is None:
                     journal.note_bad(outcome.frame, outcome.error)
                 else:
@@ -150,11 +152,11 @@ def _mutable(task: Task) -> frozenset[int]:
 
 
 def _blocks(
-    pictures: Iterator[Picture], pairs: Sequence[tuple[int, int]], boxes: Boxes
-) -> Iterator[Sequence[Job] | Outcome]:
+    pictures: Iterator[ImageFile], pairs: Sequence[tuple[int, int]], boxes: Boxes
+) -> Iterator[Sequence[FrameInput] | FrameResult]:
     """Runs of pairs that hang together, as the pictures of all of their frames."""
     follows = dict(pairs)
-    block: list[Job] = []
+    block: list[FrameInput] = []
     for picture in pictures:
         previous = block[-1].frame if block else None
         if previous is not None and follows.get(previous) != picture.frame:
@@ -165,12 +167,12 @@ def _blocks(
             # It is missing in the pair before it and in the one after it.
             for first, second in pairs:
                 if picture.frame in (first, second):
-                    yield Outcome(first, error=f"frame {picture.frame}: {picture.error}")
+                    yield FrameResult(first, error=f"frame {picture.frame}: {picture.error}")
             if len(block) > 1:
                 yield block
             block = []
             continue
-        block.append(Job(picture.frame, picture.data, boxes[picture.frame]))
+        block.append(FrameInput(picture.frame, picture.data, boxes[picture.frame]))
         if len(block) > _BLOCK:
             yield block
             block = [block[-1]]
@@ -179,7 +181,7 @@ def _blocks(
 
 
 def _replace(
-    cvat: Cvat,
+    cvat: CvatClient,
     task: Task,
     before: Mapping[str, list[dict[str, Any]]],
     boxes: Boxes,

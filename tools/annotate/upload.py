@@ -18,11 +18,11 @@ from typing import Any
 
 import orjson
 
-from tools.annotate.cvat import Cvat, Refused, Task, Unanswered
-from tools.annotate.engines import Outcome
+from tools.annotate.annotation_encoder import FrameAnnotations
+from tools.annotate.cvat_client import CvatClient, Refused, Task, Unanswered
+from tools.annotate.engines import FrameResult
 from tools.annotate.errors import CannotRun
 from tools.annotate.journal import Journal, write_whole
-from tools.annotate.translate import FrameAnnotations
 
 _LARGEST = 8 * 2**20  # bytes of a chunk
 _OLDEST = 20.0  # seconds that an annotation waits for its chunk to be full
@@ -40,7 +40,7 @@ class Uploader:
     tags, shapes: how many annotations this run has added. left_out: what had no place in the task -> how often.
     """
 
-    def __init__(self, cvat: Cvat, task: Task, journal: Journal, chunk: int, say: Callable[[str], None]):
+    def __init__(self, cvat: CvatClient, task: Task, journal: Journal, chunk: int, say: Callable[[str], None]):
         self.tags = self.shapes = 0
         self.left_out: Counter[str] = Counter()
         self._cvat, self._task, self._journal, self._chunk, self._say = cvat, task, journal, chunk, say
@@ -85,7 +85,7 @@ class Uploader:
             self._send(frames, content["annotations"], doubtful)
         self._strike_off(doubtful)
 
-    def __call__(self, outcome: Outcome) -> None:
+    def __call__(self, outcome: FrameResult) -> None:
         """Takes the outcome of a frame; uploads when enough have come together."""
         if outcome.annotations is None:
             self._journal.note_bad(outcome.frame, outcome.error)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from common.errors import FunctionError
 from common.networks.engine import choices
-from tools.annotate.engines import Engine, Job, Outcome, Recipe
+from tools.annotate.engines import FrameInput, FrameResult, Predictor, PredictorSpec
 from tools.annotate.errors import CannotRun
 
 _START_SECONDS = 600.0  # a large model from a slow disk
@@ -25,8 +25,8 @@ class Worker(Protocol):
 
     library: str
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
-        """As `Engine.run`. Raises CannotRun when this worker is of no more use."""
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """As `Predictor.run`. Raises CannotRun when this worker is of no more use."""
         ...
 
     def close(self) -> None: ...
@@ -35,12 +35,12 @@ class Worker(Protocol):
 class ThreadWorker:
     """An engine in the thread that calls it."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: PredictorSpec):
         with choices() as taken:
             self._engine = recipe()
         self.library = taken[-1] if taken else ""
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         return self._engine.run(block)
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class ProcessWorker:
     timeout_s: for one picture; after that the process is killed.
     """
 
-    def __init__(self, recipe: Recipe, timeout_s: float):
+    def __init__(self, recipe: PredictorSpec, timeout_s: float):
         self.library = ""
         self._recipe, self._timeout_s = recipe, timeout_s
         self._answers, self._fruitless_starts = 0, 0
@@ -80,13 +80,13 @@ class ProcessWorker:
         if problem:
             raise CannotRun(problem)
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         begin = time.monotonic()
         try:
             self._connection.send(block)
             if not self._connection.poll(self._timeout_s * len(block)):
                 raise TimeoutError
-            outcomes: list[Outcome] = self._connection.recv()
+            outcomes: list[FrameResult] = self._connection.recv()
             self._answers += 1
             return outcomes
         except TimeoutError:
@@ -96,7 +96,7 @@ class ProcessWorker:
         self._restart()
         size = 1 + self._recipe.overlap
         if len(block) <= size:
-            return [Outcome(block[0].frame, error=problem)]
+            return [FrameResult(block[0].frame, error=problem)]
         # One of several: alone, only the one to blame fails.
         parts = [block[i : i + size] for i in range(len(block) - self._recipe.overlap)]
         return [outcome for part in parts for outcome in self.run(part)]
@@ -136,7 +136,7 @@ class ProcessWorker:
         return f"exit status {code}"
 
 
-def start_processes(recipe: Recipe, count: int, timeout_s: float) -> list[ProcessWorker]:
+def start_processes(recipe: PredictorSpec, count: int, timeout_s: float) -> list[ProcessWorker]:
     """Starts processes side by side and waits until all are ready. Raises CannotRun; then none is left.
 
     Left to themselves they may take different libraries for their models, whose results differ in the last digits: then
@@ -157,12 +157,12 @@ def start_processes(recipe: Recipe, count: int, timeout_s: float) -> list[Proces
     return workers
 
 
-def _serve(connection: Connection[Any, Any], recipe: Recipe) -> None:
+def _serve(connection: Connection[Any, Any], recipe: PredictorSpec) -> None:
     """In the worker's process: makes the engine, says so, and answers blocks until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has begun is finished
     try:
         with choices() as taken:
-            engine: Engine = recipe()
+            engine: Predictor = recipe()
     except Exception as error:
         known = isinstance(error, (FunctionError, CannotRun))
         problem = str(error) if known else f"the function can't start: {type(error).__name__}: {error}"

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from tools.doctor import cvat
+from tools.doctor import cvat_functions
+from tools.doctor.containers import Host, look
+from tools.doctor.dashboard import Trial
 from tools.doctor.examine import Report, examine
-from tools.doctor.host import Host, look
-from tools.doctor.nuclio import Trial
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if show:
         print("\r\033[K", end="", file=sys.stderr)
     if options.no_docker:
-        report.ailments = [ailment for ailment in report.ailments if ailment.subject != "Docker"]
+        report.findings = [finding for finding in report.findings if finding.subject != "Docker"]
     if options.cvat:
-        known, ailments = cvat.listed(options.cvat, options.token)
-        report.ailments += ailments
+        known, findings = cvat_functions.listed(options.cvat, options.token)
+        report.findings += findings
         if known is not None:
             report.lines.append(f"CVAT at {options.cvat} lists {len(known)} functions")
-            report.ailments += cvat.compare(functions, known)
-    errors = sum(ailment.severity == "error" for ailment in report.ailments)
+            report.findings += cvat_functions.compare(functions, known)
+    errors = sum(finding.severity == "error" for finding in report.findings)
     if options.json:
         print(json.dumps({**asdict(report), "errors": errors}, indent=2))
     else:
@@ -57,12 +57,12 @@ def _print(report: Report, errors: int) -> None:
         print()
         for row in rows:
             print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    for ailment in sorted(report.ailments, key=lambda a: (a.severity, a.subject)):
-        print(f"\n{ailment.severity:8}{ailment.subject}: {ailment.what}")
-        if ailment.remedy:
-            print(f"        {ailment.remedy}")
-    warnings = len(report.ailments) - errors
-    print(f"\n{_count(errors, 'error')}, {_count(warnings, 'warning')}" if report.ailments else "\nAll is well.")
+    for finding in sorted(report.findings, key=lambda a: (a.severity, a.subject)):
+        print(f"\n{finding.severity:8}{finding.subject}: {finding.what}")
+        if finding.remedy:
+            print(f"        {finding.remedy}")
+    warnings = len(report.findings) - errors
+    print(f"\n{_count(errors, 'error')}, {_count(warnings, 'warning')}" if report.findings else "\nAll is well.")
 
 
 def _word(trial: Trial | None) -> str:

@@ -13,9 +13,9 @@ from common.errors import StartupError
 from tools.check.annotation_rules import check_annotations
 from tools.check.document import Document
 from tools.check.findings import Findings
-from tools.doctor.findings import Ailment
-from tools.doctor.host import Container, Host
-from tools.doctor.nuclio import Dashboard, Trial, config_of
+from tools.doctor.containers import Container, Host
+from tools.doctor.dashboard import Dashboard, Trial, config_of
+from tools.doctor.report import Finding
 
 _FUNCTION_PORT = 8080
 _DASHBOARD_PORT = 8070
@@ -43,10 +43,10 @@ class Report:
 
     lines: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    ailments: list[Ailment] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def add(self, severity: str, subject: str, what: str, remedy: str = "") -> None:
-        self.ailments.append(Ailment("error" if severity == "error" else "warning", subject, what, remedy))
+        self.findings.append(Finding("error" if severity == "error" else "warning", subject, what, remedy))
 
 
 def examine(

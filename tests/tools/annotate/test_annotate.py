@@ -329,7 +329,7 @@ def test_a_server_that_stumbles(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Errors that pass are waited out; what a chunk lacks is found frame by frame."""
-    monkeypatch.setattr("tools.annotate.cvat._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE", 0.01)
     task = server.add_task(labels(), frames(15), chunk_size=5)
     seen = []
 

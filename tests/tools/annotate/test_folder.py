@@ -28,7 +28,7 @@ from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of
 from tools.annotate.__main__ import main
 from tools.annotate.errors import CannotRun
 from tools.annotate.export import coco_runs
-from tools.annotate.frames import parse_frames
+from tools.annotate.image_files import parse_frames
 from tools.collection import ROOT
 
 LABELS = FunctionConfig.load(FUNCTIONS / "everything").labels

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tools.annotate.engines import Job, Outcome
+from tools.annotate.engines import FrameInput, FrameResult
 from tools.annotate.pipeline import Stop, run
 
 
@@ -20,26 +20,26 @@ class Echo:
     def __init__(self, seconds: float = 0.0, before=lambda job: None):
         self._seconds, self._before = seconds, before
 
-    def run(self, block: Sequence[Job]) -> list[Outcome]:
+    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         for job in block:
             self._before(job)
         time.sleep(self._seconds)
-        return [Outcome(job.frame) for job in block]
+        return [FrameResult(job.frame) for job in block]
 
     def close(self) -> None:
         pass
 
 
-def blocks(count: int, taken: list[int] | None = None) -> Iterator[list[Job]]:
+def blocks(count: int, taken: list[int] | None = None) -> Iterator[list[FrameInput]]:
     for i in range(count):
         if taken is not None:
             taken.append(i)
-        yield [Job(i, b"")]
+        yield [FrameInput(i, b"")]
 
 
 def test_everything_arrives_once() -> None:
     found: list[int] = []
-    mixed = [*blocks(500), *(Outcome(1000 + i, error="bad") for i in range(20))]
+    mixed = [*blocks(500), *(FrameResult(1000 + i, error="bad") for i in range(20))]
     run(mixed, [Echo(), Echo(), Echo()], Stop(), lambda outcome: found.append(outcome.frame))
     assert sorted(found) == [*range(500), *range(1000, 1020)]
 
@@ -50,7 +50,7 @@ def test_no_more_is_taken_than_the_workers_can_hold() -> None:
     consumed: list[int] = []
     most = 0
 
-    def consume(outcome: Outcome) -> None:
+    def consume(outcome: FrameResult) -> None:
         nonlocal most
         consumed.append(outcome.frame)
         most = max(most, len(taken) - len(consumed))
@@ -70,7 +70,7 @@ def test_stop_finishes_what_is_in_work_and_takes_no_more() -> None:
     stop, found = Stop(), []
     taken: list[int] = []
 
-    def consume(outcome: Outcome) -> None:
+    def consume(outcome: FrameResult) -> None:
         found.append(outcome.frame)
         if len(found) == 5:
             stop.set()
@@ -87,17 +87,17 @@ def test_an_error_of_anybody_ends_it(who: str) -> None:
         if at == 7:
             raise RuntimeError(f"the {who} fails")
 
-    def source() -> Iterator[list[Job]]:
+    def source() -> Iterator[list[FrameInput]]:
         for block in blocks(10_000):
             if who == "source":
                 explode(block[0].frame)
             yield block
 
-    def before(job: Job) -> None:
+    def before(job: FrameInput) -> None:
         if who == "worker":
             explode(job.frame)
 
-    def consume(outcome: Outcome) -> None:
+    def consume(outcome: FrameResult) -> None:
         if who == "consumer":
             explode(outcome.frame)
 
@@ -112,5 +112,10 @@ def test_an_error_of_anybody_ends_it(who: str) -> None:
 
 def test_many_pictures_that_could_not_be_had_block_nothing() -> None:
     found = []
-    run((Outcome(i, error="gone") for i in range(5000)), [Echo()], Stop(), lambda outcome: found.append(outcome.frame))
+    run(
+        (FrameResult(i, error="gone") for i in range(5000)),
+        [Echo()],
+        Stop(),
+        lambda outcome: found.append(outcome.frame),
+    )
     assert found == list(range(5000))

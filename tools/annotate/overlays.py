@@ -14,12 +14,12 @@ from common.cvat.annotation import from_annotation
 from common.cvat.reply import detector_reply
 from common.cvat.skeleton import skeleton_edges
 from common.vision.image import decode_image
-from tools.annotate.mapping import TaskLabel
-from tools.annotate.translate import FrameAnnotations
+from tools.annotate.annotation_encoder import FrameAnnotations
+from tools.annotate.label_mapping import TaskLabel
 from tools.draw import overlay
 
 
-class Painter:
+class OverlayWriter:
     """Draws annotations of a task, or of a folder. labels: the task's, or those of the function."""
 
     def __init__(self, labels: Sequence[TaskLabel], folder: Path):

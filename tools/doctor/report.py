@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
+class Finding:
     """One thing that is wrong.
 
     severity: "error" for what users of CVAT run into, "warning" for what will bite later. subject: a function's name, or

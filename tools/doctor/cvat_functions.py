@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import httpx
 
-from tools.doctor.findings import Ailment
+from tools.doctor.report import Finding
 
 _TIMEOUT_S = 60
 
 
-def listed(url: str, token: str) -> tuple[set[str] | None, list[Ailment]]:
+def listed(url: str, token: str) -> tuple[set[str] | None, list[Finding]]:
     """The ids of the functions that CVAT lists, None when it lists none, and why."""
     address = f"{url.rstrip('/')}/api/lambda/functions"
     token = token.strip()
@@ -50,13 +50,13 @@ def _get(address: str, authorization: str) -> httpx.Response:
     return httpx.get(address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True)
 
 
-def compare(in_nuclio: Iterable[str], in_cvat: set[str]) -> list[Ailment]:
+def compare(in_nuclio: Iterable[str], in_cvat: set[str]) -> list[Finding]:
     """What the one has and the other has not."""
     known = set(in_nuclio)
     found = []
     for name in sorted(known - in_cvat):
         found.append(
-            Ailment(
+            Finding(
                 "error",
                 name,
                 "Nuclio has it, CVAT does not list it",
@@ -65,12 +65,12 @@ def compare(in_nuclio: Iterable[str], in_cvat: set[str]) -> list[Ailment]:
         )
     for name in sorted(in_cvat - known):
         found.append(
-            Ailment(
+            Finding(
                 "warning", name, "CVAT lists it, this Nuclio has it not", "CVAT asks another Nuclio: CVAT_NUCLIO_HOST"
             )
         )
     return found
 
 
-def _error(what: str, remedy: str) -> Ailment:
-    return Ailment("error", "CVAT", what, remedy)
+def _error(what: str, remedy: str) -> Finding:
+    return Finding("error", "CVAT", what, remedy)

@@ -11,14 +11,14 @@ from typing import Any
 
 import orjson
 
-from tools.annotate.engines import Outcome
+from tools.annotate.engines import FrameResult
 from tools.annotate.journal import Journal
 
 _CHUNK = 20  # frames that are written to the disk together
 
 
 @dataclass(frozen=True, slots=True)
-class FolderItem:
+class AnnotatedImage:
     """An image with its annotations, which have the ids of `TaskLabel.own`. name: path in the folder."""
 
     frame: int
@@ -27,7 +27,7 @@ class FolderItem:
     annotations: Sequence[dict[str, Any]]
 
 
-class FolderResults:
+class FolderResultWriter:
     """What is done with the outcomes of a folder's images. tags, shapes, left_out: as those of `Uploader`."""
 
     def __init__(self, path: Path, names: Sequence[str], journal: Journal):
@@ -40,7 +40,7 @@ class FolderResults:
         self._file.write(b"\n")  # what was being written when a run was killed is a line that is none
         self._new: list[int] = []
 
-    def __call__(self, outcome: Outcome) -> None:
+    def __call__(self, outcome: FrameResult) -> None:
         if outcome.annotations is None:
             self._journal.note_bad(outcome.frame, outcome.error)
             return
@@ -72,7 +72,7 @@ class FolderResults:
         self._file.close()
 
 
-def read_results(path: Path) -> Iterator[FolderItem]:
+def read_results(path: Path) -> Iterator[AnnotatedImage]:
     """The images in a file of results, in order of their frames, each once."""
     places: dict[int, int] = {}
     with path.open("rb") as file:
@@ -84,7 +84,7 @@ def read_results(path: Path) -> Iterator[FolderItem]:
         for frame in sorted(places):
             file.seek(places[frame])
             record = orjson.loads(file.readline())
-            yield FolderItem(frame, record["name"], tuple(record["size"]), record["annotations"])
+            yield AnnotatedImage(frame, record["name"], tuple(record["size"]), record["annotations"])
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

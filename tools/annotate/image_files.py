@@ -14,7 +14,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """An image file. data: None when it could not be had, for the reason `error`."""
 
     frame: int
@@ -57,12 +57,14 @@ def find_images(folder: Path) -> list[str]:
     return found
 
 
-def read_images(folder: Path, names: Sequence[str], frames: Sequence[int], stop: threading.Event) -> Iterator[Picture]:
+def read_images(
+    folder: Path, names: Sequence[str], frames: Sequence[int], stop: threading.Event
+) -> Iterator[ImageFile]:
     """The chosen images of a folder in order."""
     for frame in frames:
         if stop.is_set():
             return
         try:
-            yield Picture(frame, names[frame], (folder / names[frame]).read_bytes())
+            yield ImageFile(frame, names[frame], (folder / names[frame]).read_bytes())
         except OSError as error:
-            yield Picture(frame, names[frame], None, f"can't be read: {error.strerror}")
+            yield ImageFile(frame, names[frame], None, f"can't be read: {error.strerror}")

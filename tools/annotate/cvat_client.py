@@ -29,8 +29,8 @@ from cvat_sdk.core.client import AccessTokenCredentials, Config, PasswordCredent
 from cvat_sdk.core.helpers import make_request_headers
 
 from tools.annotate.errors import CannotRun, FrameError
-from tools.annotate.frames import Picture
-from tools.annotate.mapping import TaskLabel
+from tools.annotate.image_files import ImageFile
+from tools.annotate.label_mapping import TaskLabel
 
 DOWNLOADS = 3  # side by side; with the upload the four connections that the SDK keeps
 CHUNKS_AHEAD = 3
@@ -70,7 +70,7 @@ class Task:
     labels: Sequence[TaskLabel]
 
 
-class Cvat:
+class CvatClient:
     """A session. token: a personal access token; user: (name, password) instead of it."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Cvat:
 
     # Frames.
 
-    def pictures(self, task: Task, frames: Sequence[int], stop: threading.Event) -> Iterator[Picture]:
+    def pictures(self, task: Task, frames: Sequence[int], stop: threading.Event) -> Iterator[ImageFile]:
         """The frames in order, a few chunks read ahead; one that can't be had comes with its error.
 
         Raises CannotRun when the server is gone.
@@ -141,7 +141,7 @@ class Cvat:
         size = task.chunk_size or 1
         groups = [(number, list(group)) for number, group in groupby(frames, lambda frame: frame // size)]
 
-        def fetch(number: int, wanted: list[int]) -> Callable[[], Iterator[Picture]]:
+        def fetch(number: int, wanted: list[int]) -> Callable[[], Iterator[ImageFile]]:
             # The parts of a chunk are unpacked where they are used, one at a time.
             if task.chunk_size is None:
                 picture = self._frame(task, wanted[0])
@@ -158,7 +158,7 @@ class Cvat:
 
         ahead = CHUNKS_AHEAD if task.chunk_size else 4 * DOWNLOADS
         with ThreadPoolExecutor(DOWNLOADS, "download") as pool:
-            coming: deque[Future[Callable[[], Iterator[Picture]]]] = deque()
+            coming: deque[Future[Callable[[], Iterator[ImageFile]]]] = deque()
             rest = iter(groups)
             try:
                 while not stop.is_set():
@@ -170,17 +170,17 @@ class Cvat:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _unpacked(self, task: Task, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], frame: int) -> Picture:
+    def _unpacked(self, task: Task, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], frame: int) -> ImageFile:
         try:
-            return Picture(frame, task.names[frame], archive.read(members[frame % (task.chunk_size or 1)]))
+            return ImageFile(frame, task.names[frame], archive.read(members[frame % (task.chunk_size or 1)]))
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            return Picture(frame, task.names[frame], None, f"damaged in its chunk: {error}")
+            return ImageFile(frame, task.names[frame], None, f"damaged in its chunk: {error}")
 
-    def _frame(self, task: Task, frame: int) -> Picture:
+    def _frame(self, task: Task, frame: int) -> ImageFile:
         try:
-            return Picture(frame, task.names[frame], self._data(task, "frame", frame))
+            return ImageFile(frame, task.names[frame], self._data(task, "frame", frame))
         except FrameError as error:
-            return Picture(frame, task.names[frame], None, str(error))
+            return ImageFile(frame, task.names[frame], None, str(error))
 
     def _data(self, task: Task, kind: str, number: int) -> bytes:
         query = {"type": kind, "number": number, "quality": "original"}

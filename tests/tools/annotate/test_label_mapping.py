@@ -13,9 +13,9 @@ from common.cvat.labels import Labels, parse_labels
 from common.shapes import Joint, Mask, Rectangle, Skeleton, Tag
 from tests.ascii import bitmap
 from tests.tools.annotate.conftest import FUNCTIONS
+from tools.annotate.annotation_encoder import AnnotationEncoder, FrameAnnotations
 from tools.annotate.errors import CannotRun, FrameError
-from tools.annotate.mapping import TaskLabel, match_labels, read_mapping
-from tools.annotate.translate import FrameAnnotations, Translator
+from tools.annotate.label_mapping import TaskLabel, match_labels, read_mapping
 
 FUNCTION = parse_labels(
     """[
@@ -81,7 +81,7 @@ def test_everything_in_its_place() -> None:
         ##
     """), label="road")  # fmt: skip
     person = Skeleton(label="person", joints=(Joint("head", 10, 20), Joint("foot", 30, 40, visible=False)))
-    annotations = found(Translator(mapping, convert_masks=True)(7, [car, road, person]))
+    annotations = found(AnnotationEncoder(mapping, convert_masks=True)(7, [car, road, person]))
     assert annotations[0] == {
         "frame": 7, "label_id": 50, "type": "rectangle", "points": [1, 2, 3, 4], "score": 0.5, "group": 2,
         "attributes": [{"spec_id": 501, "value": "red"}, {"spec_id": 502, "value": "AB"}], "source": "auto",
@@ -124,7 +124,7 @@ def test_unmatched_are_left_out_if_that_is_wanted() -> None:
     road = Mask.from_full(bitmap("#"), label="road")
     car = Rectangle(label="car", box_xyxy=(1, 2, 3, 4), attributes={"color": "red", "plate": "AB"})
     person = Skeleton(label="person", joints=(Joint("head", 1, 2), Joint("foot", 3, 4, visible=False)))
-    result = Translator(mapping)(0, [road, car, person, Tag(label="else")])
+    result = AnnotationEncoder(mapping)(0, [road, car, person, Tag(label="else")])
     (kept,) = found(result)
     assert kept["attributes"] == [{"spec_id": 502, "value": "AB"}]
     assert result.left_out == {
@@ -141,7 +141,7 @@ def test_a_label_that_is_left_out_on_purpose_is_no_problem() -> None:
 
 def test_values_that_the_task_does_not_allow() -> None:
     car = Rectangle(label="car", box_xyxy=(1, 2, 3, 4), attributes={"color": "blue", "plate": "AB"})
-    result = Translator(match(WISHES))(0, [car])
+    result = AnnotationEncoder(match(WISHES))(0, [car])
     assert found(result)[0]["attributes"] == [{"spec_id": 502, "value": "AB"}]
     assert result.left_out == {"label 'car', attribute 'color': values that the task does not allow": 1}
 
@@ -150,25 +150,25 @@ def test_a_function_of_which_nothing_is_known() -> None:
     mapping = match({"auto": {"name": "vehicle", "attributes": {"farbe": "paint"}}}, function=None)
     auto = Rectangle(label="auto", box_xyxy=(1, 2, 3, 4), attributes={"plate": "AB", "else": "x"})
     person = Skeleton(label="person", joints=(Joint("skull", 1, 2),))
-    annotations = found(Translator(mapping)(0, [auto, person]))
+    annotations = found(AnnotationEncoder(mapping)(0, [auto, person]))
     assert (annotations[0]["label_id"], annotations[0]["attributes"]) == (50, [{"spec_id": 502, "value": "AB"}])
     assert [e["outside"] for e in annotations[1]["elements"]] == [True, True, False]
     assert annotations[0]["label_id"] == 50
     painted = Rectangle(label="auto", box_xyxy=(1, 2, 3, 4), attributes={"farbe": "green", "paint": "red"})
-    (annotation,) = found(Translator(mapping)(0, [painted]))
+    (annotation,) = found(AnnotationEncoder(mapping)(0, [painted]))
     assert annotation["attributes"] == [{"spec_id": 501, "value": "green"}]
     mapping2 = match({"mensch": {"name": "person", "sublabels": {"kopf": "skull", "schwanz": None}}}, function=None)
     person = Skeleton(label="mensch", joints=(Joint("kopf", 1, 2), Joint("foot", 5, 6)))
-    (annotation,) = found(Translator(mapping2)(0, [person]))
+    (annotation,) = found(AnnotationEncoder(mapping2)(0, [person]))
     assert [(e["points"], e["outside"]) for e in annotation["elements"]] == [
         ([3, 4], True), ([5, 6], False), ([1, 2], False),
     ]  # fmt: skip
     with pytest.raises(CannotRun, match="label 'auto', attribute 'farbe': the task's label has none of this name"):
         match({"auto": {"name": "vehicle", "attributes": {"farbe": "colour"}}}, function=None)
     with pytest.raises(FrameError, match="gave the label 'bus', which the task does not have"):
-        Translator(mapping)(0, [Tag(label="bus")])
+        AnnotationEncoder(mapping)(0, [Tag(label="bus")])
     with pytest.raises(FrameError, match="gave the label 'road' as rectangle, the task's is polygon"):
-        Translator(mapping)(0, [Rectangle(label="road", box_xyxy=(1, 2, 3, 4))])
+        AnnotationEncoder(mapping)(0, [Rectangle(label="road", box_xyxy=(1, 2, 3, 4))])
 
 
 def test_mapping_from_file_and_command_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from common.cvat.conform import attribute_text
 from common.errors import ModelError
 from common.shapes import Mask, Shape, Skeleton, Tag
 from tools.annotate.errors import FrameError
-from tools.annotate.mapping import Goal, LabelMapping
+from tools.annotate.label_mapping import Goal, LabelMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class FrameAnnotations:
 
 
 @dataclass(frozen=True)
-class Translator:
+class AnnotationEncoder:
     """mapping: where labels go. convert_masks: masks become polygons, within `tolerance` pixels of their edge."""
 
     mapping: LabelMapping

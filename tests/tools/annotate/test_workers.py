@@ -12,10 +12,10 @@ import pytest
 from common.config import FunctionConfig
 from tests.scenes import BLUE, GREEN, RED, png, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of, frames
-from tools.annotate.engines import Job, LocalDetector, LocalReid, Outcome
+from tools.annotate.annotation_encoder import AnnotationEncoder
+from tools.annotate.engines import FrameInput, FrameResult, LocalDetector, LocalReid
 from tools.annotate.errors import CannotRun
-from tools.annotate.mapping import TaskLabel, match_labels
-from tools.annotate.translate import Translator
+from tools.annotate.label_mapping import TaskLabel, match_labels
 from tools.annotate.workers import ProcessWorker, start_processes
 
 
@@ -23,18 +23,18 @@ def recipe(**options: object) -> LocalDetector:
     labels = FunctionConfig.load(FUNCTIONS / "everything").labels
     own = [TaskLabel.own(label) for label in labels.values()]
     mapping = match_labels(labels, own, {}, allow_unmatched=False, convert_masks=False)
-    return LocalDetector(FUNCTIONS / "everything", options, 0.85, Translator(mapping))
+    return LocalDetector(FUNCTIONS / "everything", options, 0.85, AnnotationEncoder(mapping))
 
 
-def block(count: int) -> list[Job]:
-    return [Job(i, data) for i, (_, data) in enumerate(frames(count))]
+def block(count: int) -> list[FrameInput]:
+    return [FrameInput(i, data) for i, (_, data) in enumerate(frames(count))]
 
 
-BAD = Job(99, png(scene([(box_of(0), RED)], SIZE_HW, corner=BLUE)))
-DEADLY = Job(98, png(scene([(box_of(0), RED)], SIZE_HW, corner=GREEN)))
+BAD = FrameInput(99, png(scene([(box_of(0), RED)], SIZE_HW, corner=BLUE)))
+DEADLY = FrameInput(98, png(scene([(box_of(0), RED)], SIZE_HW, corner=GREEN)))
 
 
-def check(outcome: Outcome, frame: int) -> None:
+def check(outcome: FrameResult, frame: int) -> None:
     assert outcome.frame == frame
     assert outcome.error == ""
     assert outcome.annotations is not None
@@ -52,7 +52,7 @@ def test_a_block_is_one_call_of_the_model() -> None:
 
 def test_one_bad_picture_leaves_the_others_of_its_block() -> None:
     engine = recipe()()
-    jobs = [*block(2), BAD, Job(97, b"no picture"), *block(4)[2:]]
+    jobs = [*block(2), BAD, FrameInput(97, b"no picture"), *block(4)[2:]]
     outcomes = engine.run(jobs)
     for i, outcome in enumerate([*outcomes[:2], *outcomes[4:]]):
         check(outcome, i)
@@ -80,7 +80,7 @@ def test_a_worker_that_dies_of_a_picture_goes_on_with_the_others(worker: Process
 
 def test_a_picture_that_takes_too_long_is_given_up() -> None:
     (worker,) = start_processes(recipe(), 1, timeout_s=1.0)
-    slow = Job(97, png(scene([(box_of(0), RED)], SIZE_HW, corner=(255, 255, 0))))
+    slow = FrameInput(97, png(scene([(box_of(0), RED)], SIZE_HW, corner=(255, 255, 0))))
     try:
         begin = time.monotonic()
         assert "no answer within 1 s" in worker.run([slow])[0].error
@@ -141,7 +141,7 @@ def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
 def test_reid_looks_at_each_frame_of_a_block_once() -> None:
     box = {"type": "rectangle", "label_id": 1}
     places = [(10, 10, 30, 30), (14, 10, 34, 30), (18, 10, 38, 30), (22, 10, 42, 30)]
-    jobs = [Job(i, png(scene([(place, RED)])), [{**box, "points": place}]) for i, place in enumerate(places)]
+    jobs = [FrameInput(i, png(scene([(place, RED)])), [{**box, "points": place}]) for i, place in enumerate(places)]
     engine = LocalReid(FUNCTIONS / "colours", {}, threshold=None, max_distance=None)()
     embedded = []
     embed = engine._reid._handler.embed

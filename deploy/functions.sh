@@ -52,11 +52,11 @@ add_function() { # directory
   PORTS+=('')
 }
 
-# The base image of a framework of the collection has a Dockerfile here; another one is the function's own business.
+# The base image of a framework of the collection is built here, from its folder `base`; any other is the function's own.
 framework_of() { # base image, such as cvat.onnx.base
   local framework=${1#cvat.}
   framework=${framework%.base}
-  [ "$1" = "cvat.$framework.base" ] && [ -f "$ROOT/serverless/$framework/base/Dockerfile" ] && printf '%s' "$framework"
+  [ "$1" = "cvat.$framework.base" ] && [ -f "$ROOT/serverless/$framework/base/requirements.txt" ] && printf '%s' "$framework"
 }
 
 # shellcheck disable=SC2153 # DEVICE is the script's, DEVICES holds each function's

@@ -56,8 +56,8 @@ def test_what_a_base_image_is_built_from(host):
     host.deploy(str(host.function()))
     context = host.fact("context").splitlines()
     assert "common/networks/weights.py" in context
-    assert "base/Dockerfile" in context
-    assert {name.split("/")[0] for name in context} == {"common", "base"}
+    assert "Dockerfile" in context
+    assert {name.split("/")[0] for name in context} == {"common", "base", "Dockerfile"}
     assert not any("__pycache__" in name for name in context)
 
 

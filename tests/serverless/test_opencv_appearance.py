@@ -11,8 +11,8 @@ import pytest
 
 from tools.collection import COLLECTION
 from tools.demo.scenes import PHOTOGRAPH
-from tools.train_shapes.draw import draw_shapes
 from tools.wrapper import LoadedFunction
+from training.shapes.draw import draw_shapes
 
 SIZE_HW = (480, 640)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tools.collection import ROOT
-from tools.train_clicks.trial import click_ious
+from training.clicks.trial import click_ious
 
 NETWORK = ROOT / "tests/models/edgetam"
 

@@ -32,8 +32,8 @@ from common.serving import native
 from common.vision.mask import rle_to_mask
 from tests.scenes import png
 from tools.collection import COLLECTION
-from tools.train_shapes.draw import draw_shapes
 from tools.wrapper import LoadedFunction
+from training.shapes.draw import draw_shapes
 
 DIRECTORY = COLLECTION / "pytorch/torchvision"
 # The smallest model of each kind, and the SDK's function for it.

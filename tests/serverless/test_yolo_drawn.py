@@ -22,9 +22,9 @@ from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tests.tools.test_serve import Server
 from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make
-from tools.train_shapes.draw import Scene
-from tools.train_shapes.measure import NEAR, Found, Tally, fresh_scenes
 from tools.wrapper import LoadedFunction
+from training.shapes.draw import Scene
+from training.shapes.measure import NEAR, Found, Tally, fresh_scenes
 
 MODELS = [*sorted((ROOT / "tests/models").glob("*.onnx")), COLLECTION / "onnx/yolo/shapes/shapes.onnx"]
 PICTURES = 100

@@ -16,7 +16,7 @@ from PIL import Image
 from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tools.collection import ROOT
 from tools.demo.scenes import HEAD, MUG, PHOTOGRAPH, moved_box
-from tools.train_shapes.draw import draw_shapes
+from training.shapes.draw import draw_shapes
 
 
 @pytest.fixture(scope="module")

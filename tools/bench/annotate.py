@@ -26,7 +26,7 @@ from PIL import Image
 from common.config import FunctionConfig
 from tools.bench.compare import report
 from tools.collection import ROOT, resolve
-from tools.train_shapes.draw import draw_shapes
+from training.shapes.draw import draw_shapes
 
 FUNCTION = "onnx/yolo/shapes"
 ENGINE = "onnxruntime"  # a fixed one, so that both programs compute the same

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.draw import overlay
-from tools.train_shapes.draw import draw_shapes
+from training.shapes.draw import draw_shapes
 
 Image = NDArray[np.uint8]
 PHOTOGRAPH = Path(__file__).with_name("cat_mug.jpg")

@@ -1,7 +1,7 @@
 """Trains the network and says how well it does on drawings that it has never seen.
 
-python -m tools.train_clicks --minutes 26 --out FOLDER
-python -m tools.train_clicks --measure FOLDER
+python -m training.clicks --minutes 26 --out FOLDER
+python -m training.clicks --measure FOLDER
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.train_clicks.network import save_network
-from tools.train_clicks.train import train
-from tools.train_clicks.trial import click_ious, track_ious
+from training.clicks.network import save_network
+from training.clicks.train import train
+from training.clicks.trial import click_ious, track_ious
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains or measures; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.train_clicks", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m training.clicks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=26, help="of computing time, all cores together (default: 26)")
     parser.add_argument("--out", type=Path, help="where the folder with the network goes")
     parser.add_argument("--measure", type=Path, metavar="FOLDER", help="only measure a network")

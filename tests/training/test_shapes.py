@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from common.vision.mask import outline_to_mask
-from tools.train_shapes import draw, measure, train
+from training.shapes import draw, measure, train
 
 SIZE_HW = (240, 320)
 DRAWERS = [draw.draw_shapes, draw.draw_rectangles, draw.draw_figures, draw.draw_single]

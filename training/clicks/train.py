@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.train_clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
-from tools.train_clicks.network import SIDE, image_processor, load_network, make_network
+from training.clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
+from training.clicks.network import SIDE, image_processor, load_network, make_network
 
 _CLIP_LENGTH = 7
 _SIZES = ((120, 160), (160, 120), (136, 136))  # height and width of the drawings

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.train_shapes.draw import Scene, draw_rectangles, draw_shapes, draw_single
+from training.shapes.draw import Scene, draw_rectangles, draw_shapes, draw_single
 
 Bitmap = NDArray[np.bool_]
 TRIAL_SEEDS = 10_000_000  # scenes and clips from this seed on are never trained on

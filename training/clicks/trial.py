@@ -15,9 +15,9 @@ from common.shapes import Mask
 from common.vision.mask import mask_to_bitmap, mask_to_rle, rle_to_mask
 from tools.check.samples import encode
 from tools.collection import COLLECTION
-from tools.train_clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
-from tools.train_shapes.draw import Thing
 from tools.wrapper import LoadedFunction, variables
+from training.clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
+from training.shapes.draw import Thing
 
 _SIZES = ((480, 640), (640, 480), (360, 640))
 

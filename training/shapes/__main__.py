@@ -1,4 +1,4 @@
-"""`python -m tools.train_shapes TASK|all --out DIR`: makes the tiny networks and writes them to a directory."""
+"""`python -m training.shapes TASK|all --out DIR`: makes the tiny networks and writes them to a directory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.train_shapes.train import TASKS, convert, export, train
+from training.shapes.train import TASKS, convert, export, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.train_shapes",
+        prog="python -m training.shapes",
         description="Trains tiny YOLO networks on drawn shapes and exports them: TASK.pt, TASK.onnx, TASK_e2e.onnx, and "
         "for detect OpenVINO's .xml and .bin. Needs the packages torch, ultralytics, onnx, onnxslim and openvino.",
     )

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.vision.letterbox import Letterbox
-from tools.train_shapes import draw
+from training.shapes import draw
 
 # Before Ultralytics is imported anywhere: no look-ups on the network, and no settings file in the user's home.
 os.environ.setdefault("YOLO_OFFLINE", "true")

@@ -7,7 +7,7 @@ from common.config import FunctionConfig
 from common.networks.loader import load_handler_class
 from common.protocol import Prompt
 from tools.collection import COLLECTION, ROOT
-from tools.train_clicks import drawings, train
+from training.clicks import drawings, train
 
 NETWORK = ROOT / "tests/models/edgetam"
 SIZE_HW = (120, 160)
@@ -59,7 +59,7 @@ def test_a_correcting_click_goes_where_most_is_wrong() -> None:
 def test_what_is_trained_is_what_the_function_runs() -> None:
     """The same prompt on the same picture through the training's modules and through the function's handler."""
     torch = pytest.importorskip("torch")
-    from tools.train_clicks.network import load_network
+    from training.clicks.network import load_network
 
     network = load_network(NETWORK).eval()
     config = FunctionConfig.load(COLLECTION / "pytorch/facebookresearch/edgetam")
@@ -79,7 +79,7 @@ def test_what_is_trained_is_what_the_function_runs() -> None:
 
 def test_the_perceiver_takes_batches_as_it_takes_memories_alone() -> None:
     torch = pytest.importorskip("torch")
-    from tools.train_clicks.network import load_network
+    from training.clicks.network import load_network
 
     perceiver = load_network(NETWORK).eval().spatial_perceiver
     features = torch.randn(3, 64, 8, 8, generator=torch.Generator().manual_seed(0))

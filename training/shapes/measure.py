@@ -1,4 +1,4 @@
-"""How good a trained network is on pictures that it has not seen: `python -m tools.train_shapes.measure FILE...`
+"""How good a trained network is on pictures that it has not seen: `python -m training.shapes.measure FILE...`
 
 Runs each file (.onnx, .pt) with Ultralytics' predictor on freshly drawn scenes of several sizes, none of them the size that
 the network was trained on, and prints one row of a table for it.
@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.train_shapes.draw import Scene, Thing, rotated_to_outline
-from tools.train_shapes.train import TASKS
+from training.shapes.draw import Scene, Thing, rotated_to_outline
+from training.shapes.train import TASKS
 
 SIZES_HW = ((480, 640), (600, 800), (720, 1280), (800, 600))
 CONFIDENCE = 0.25
@@ -214,8 +214,8 @@ def _found(result: Any) -> Iterator[Found]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.train_shapes.measure", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a network that train_shapes has made")
+    parser = argparse.ArgumentParser(prog="python -m training.shapes.measure", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a network that training.shapes has made")
     parser.add_argument("--count", type=int, default=200, help="pictures for each file (default: 200)")
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")

@@ -112,6 +112,8 @@ BROKEN = [
     ("reid", "eventTimeout: 30s", "eventTimeout: 30", "error", "spec.event-timeout", "spec.eventTimeout"),
     ("reid", "eventTimeout: 30s", "eventTimeout: 30 seconds", "error", "spec.event-timeout", "spec.eventTimeout"),
     ("reid", "eventTimeout: 30s", "eventTimeout: 0s", "error", "spec.event-timeout", "spec.eventTimeout"),
+    ("reid", "eventTimeout: 30s", "eventTimeout: -1s", "error", "spec.event-timeout", "spec.eventTimeout"),
+    ("reid", "eventTimeout: 30s", "eventTimeout: 1s 2ms", "error", "spec.event-timeout", "spec.eventTimeout"),
     ("reid", "eventTimeout: 30s", "eventTimeout: 2m1s", "warning", "spec.event-timeout", "spec.eventTimeout"),
     ("reid", "  eventTimeout: 30s\n", "", "warning", "spec.event-timeout", "spec.eventTimeout"),
     ("reid", "readinessTimeoutSeconds: 60", "readinessTimeoutSeconds: 0", "error", "spec.readiness", "spec.readinessTimeoutSeconds"),
@@ -248,7 +250,7 @@ def test_a_key_that_stands_there_twice_is_found(tmp_path: Path) -> None:
     assert finding.line == line_with(directory, "numWorkers: 3")
 
 
-@pytest.mark.parametrize("value", ["30s", "1m30s", "0.5m", "1.5s", "90000ms", "+1h"])
+@pytest.mark.parametrize("value", ["30s", "1m30s", "0.5m", ".5s", "90000ms", "100us", "+1h"])
 def test_times_as_go_writes_them_are_read(value: str, tmp_path: Path) -> None:
     directory = copy_of("reid", tmp_path)
     change(directory, "eventTimeout: 30s", f"eventTimeout: {value}")

@@ -19,7 +19,6 @@ import psutil
 import pytest
 
 from tools.collection import ROOT
-from tools.serve.pool import duration_s
 
 MAIN = """
 import json, os, subprocess, sys, time
@@ -441,15 +440,36 @@ def test_names_what_a_function_lacks(tmp_path: Path) -> None:
     assert "one: packages no-such-package" in ended.stdout
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("1.5h", 5400)])
-def test_durations(text: str, seconds: float) -> None:
-    assert duration_s(text) == seconds
+@pytest.mark.parametrize(("text", "seconds"), [(".5s", "0.5"), ("+30s", "30"), ("100us", "0.0001")])
+def test_event_timeouts_as_go_writes_them(text: str, seconds: str, tmp_path: Path) -> None:
+    directory = make_function(tmp_path, "one")
+    path = directory / "function.yaml"
+    path.write_text(path.read_text().replace("eventTimeout: 2s", f"eventTimeout: {text}"))
+    server = Server(str(directory))
+    try:
+        server.wait_for("Ctrl-C stops everything.")
+        reply = server.direct("one", {"do": "sleep", "seconds": 1})
+        if float(seconds) < 1:
+            assert (reply.status_code, reply.json()["error"].partition(";")[0]) == (
+                408,
+                f"one: no answer within {seconds} s (eventTimeout)",
+            )
+        else:
+            assert reply.status_code == 200
+    finally:
+        server.stop()
 
 
-@pytest.mark.parametrize("text", ["", "30", "s", "1d", "1s x", "-1s"])
-def test_bad_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a duration"):
-        duration_s(text)
+@pytest.mark.parametrize("text", ["30", "0s", "-1s", "300000000h"])
+def test_event_timeouts_that_nuclio_refuses(text: str, tmp_path: Path) -> None:
+    directory = make_function(tmp_path, "one")
+    path = directory / "function.yaml"
+    path.write_text(path.read_text().replace("eventTimeout: 2s", f"eventTimeout: {text}"))
+    command = [sys.executable, "-m", "tools.serve", str(directory)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "spec.eventTimeout: expected a " in ended.stdout
+    assert "Traceback" not in ended.stderr
 
 
 def server_pid(server: Server, name: str) -> int:

@@ -18,12 +18,13 @@ from tools.check.findings import Finding, Findings, merged
 from tools.check.process import WorkerProcess
 from tools.check.reply_rules import check_refusal, check_reply
 from tools.check.samples import JSON, Sample, bad_requests, frame, good_requests, image_forms, tracked_shapes
-from tools.check.values import CVAT_TIMEOUT, as_text, duration_seconds, mapping, runtime_minor
+from tools.check.values import CVAT_TIMEOUT, as_text, event_timeout, mapping, runtime_minor
 from tools.collection import requirement_files
 from tools.wrapper import Reply
 
 IMPORT_LIMIT = DEFAULT_READINESS = 120.0  # seconds, Nuclio's own
 SLOW_IMPORT = 5.0
+_LONGEST_WAIT = 86400.0  # seconds; a socket takes no limit of years
 _LARGEST_RECORD = 100_000  # bytes; Nuclio blocks for good at some 200 kB
 _STEPS = 2  # frames for which a tracker follows each object
 _WEIGHTS_ADVICE = (
@@ -78,7 +79,7 @@ class _Attempt:
         self._module, _, self._function = str(spec.get("handler")).partition(":")
         self._file = f"{self._module.replace('.', '/')}.py"
         self.findings = Findings(self._file)
-        self._limit = timeout or duration_seconds(as_text(spec.get("eventTimeout"))) or CVAT_TIMEOUT
+        self._limit = timeout or min(event_timeout(spec), _LONGEST_WAIT) or CVAT_TIMEOUT
         self._limit_name = "--timeout" if timeout else "eventTimeout"
         readiness = spec.get("readinessTimeoutSeconds")
         self._start_limit = float(readiness) if isinstance(readiness, int) and readiness > 0 else DEFAULT_READINESS

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tools import durations
+
 CVAT_TIMEOUT = 120.0  # seconds after which CVAT gives up on a call
 _RUNTIME = re.compile(r"python:3\.(\d+)")
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def mapping(value: Any) -> Mapping[Any, Any]:
@@ -29,13 +29,12 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def duration_seconds(text: str) -> float | None:
-    """A duration as Go writes it, `1m30s`, in seconds; None for anything else."""
-    digits = text.strip().removeprefix("+")
-    parts = list(_DURATION_PART.finditer(digits))
-    if not parts or "".join(part.group() for part in parts) != digits:
-        return None
-    return sum(float(part.group(1)) * _DURATION_UNITS[part.group(2)] for part in parts)
+def event_timeout(spec: Mapping[Any, Any]) -> float:
+    """Seconds of `spec.eventTimeout`; 0 where there is none, or none that Nuclio accepts."""
+    try:
+        return max(durations.seconds(as_text(spec.get("eventTimeout"))), 0.0)
+    except ValueError:
+        return 0.0
 
 
 def runtime_minor(runtime: Any) -> int | None:

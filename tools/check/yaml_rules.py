@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import describe
+from tools import durations
 from tools.check.build_rules import check_build
 from tools.check.document import Document
 from tools.check.findings import Findings
 from tools.check.nuclio_schema import CONFIGURATION, PLATFORM_ATTRIBUTES, compare
 from tools.check.trigger_rules import check_triggers
-from tools.check.values import CVAT_TIMEOUT, as_text, duration_seconds, mapping, runtime_minor
+from tools.check.values import CVAT_TIMEOUT, as_text, event_timeout, mapping, runtime_minor
 
 _LONGEST_NAME = 63 - len("nuclio-")
 _RESERVED_NAMES = ("dashboard", "controller", "dlx", "scaler")
@@ -158,14 +159,14 @@ def _check_timeouts(spec: Mapping[Any, Any], findings: Findings) -> None:
             why="a request that hangs keeps its worker for ever",
         )
     else:
-        seconds = duration_seconds(as_text(value))
+        seconds = event_timeout(spec)
         if not seconds:
             findings.error(
                 "spec.event-timeout",
                 field,
-                expected="a time with its unit, such as 30s or 1m30s",
+                expected="a time of more than 0 with its unit, such as 30s or 1m30s",
                 got=describe(value),
-                why="Nuclio's processor can't read it and does not start",
+                why="Nuclio's processor refuses it and does not start",
             )
         elif seconds > CVAT_TIMEOUT:
             findings.warn(
@@ -337,7 +338,7 @@ def _check_platform(platform: Mapping[Any, Any], findings: Findings) -> None:
             why="Nuclio no longer reads it: it does nothing",
         )
     interval = attributes.get("healthCheckInterval")
-    if isinstance(interval, str) and duration_seconds(interval) is None:
+    if isinstance(interval, str) and not _is_duration(interval):
         findings.error(
             "platform.health",
             "spec.platform.attributes.healthCheckInterval",
@@ -345,3 +346,11 @@ def _check_platform(platform: Mapping[Any, Any], findings: Findings) -> None:
             got=describe(interval),
             why="Nuclio can't read it: the build fails",
         )
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        durations.seconds(text)
+    except ValueError:
+        return False
+    return True

@@ -19,7 +19,7 @@ from common.config import FunctionConfig
 from common.errors import StartupError
 from tools.collection import COLLECTION, function_directories, lacks, resolve
 from tools.serve.app import Served, dashboard_app, function_app
-from tools.serve.pool import Pool
+from tools.serve.pool import Limits, Pool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,6 +142,7 @@ def _choose(
     for directory in directories:
         try:
             config = FunctionConfig.load(directory)
+            Limits.load(directory)
         except StartupError as error:
             left_out.append((str(directory), [str(error)]))
             continue

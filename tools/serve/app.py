@@ -14,7 +14,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from common.config import read_yaml
-from tools.serve.pool import Pool, PoolReply, duration_s
+from tools import durations
+from tools.serve.pool import Pool, PoolReply
 
 NAMESPACE, PROJECT = "nuclio", "cvat"
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -83,7 +84,7 @@ def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
         timeout = request.headers.get("x-nuclio-invoke-timeout")
         try:
             if timeout:
-                duration_s(timeout)
+                durations.seconds(timeout)
         except ValueError:
             return JSONResponse({"error": "Invalid invoke timeout"}, status_code=400)
         served = functions.get(name)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config import FunctionConfig, http_trigger, read_yaml
+from common.errors import StartupError
+from tools import durations
 from tools.collection import ROOT
 from tools.serve import frames
 
@@ -36,15 +37,16 @@ class Limits:
 
     @classmethod
     def load(cls, directory: Path) -> Limits:
-        spec = read_yaml(directory / "function.yaml").get("spec") or {}
+        """Reads them from a function's directory. Raises StartupError when Nuclio would refuse its eventTimeout."""
+        path = directory / "function.yaml"
+        spec = read_yaml(path).get("spec") or {}
         trigger = http_trigger(spec)
         attributes = trigger.get("attributes") or {}
-        timeout = spec.get("eventTimeout")
         return cls(
             workers=int(trigger.get("numWorkers") or trigger.get("maxWorkers") or 1),
             body_bytes=int(attributes.get("maxRequestBodySize") or cls.body_bytes),
             worker_wait_s=int(trigger.get("workerAvailabilityTimeoutMilliseconds") or 10000) / 1000,
-            event_timeout_s=duration_s(str(timeout)) if timeout else None,
+            event_timeout_s=_event_timeout_s(spec, path),
         )
 
 
@@ -60,12 +62,17 @@ class PoolReply:
         return cls(status, json.dumps({"error": message}).encode())
 
 
-def duration_s(text: str) -> float:
-    """Seconds of a duration as Go writes it, such as 30s, 1m30s or 500ms."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"expected a duration such as 30s or 1m30s, got {text!r}")
-    return sum(float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts)
+def _event_timeout_s(spec: Mapping[str, Any], path: Path) -> float | None:
+    value = spec.get("eventTimeout")
+    if value is None or value == "":
+        return None
+    try:
+        seconds = durations.seconds(str(value))
+    except ValueError as error:
+        raise StartupError(f"{path}: spec.eventTimeout: {error}") from error
+    if seconds <= 0:
+        raise StartupError(f"{path}: spec.eventTimeout: expected a time of more than 0, got {value!r}")
+    return seconds
 
 
 class Pool:

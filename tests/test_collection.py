@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.config import FunctionConfig
+from common.serving.native import interaction_spec
 from tools.check import inspect_function
 from tools.collection import COLLECTION, function_directories, lacks, resolve
 
@@ -36,6 +37,17 @@ def test_a_bare_clone_serves_one_of_each_kind() -> None:
     assert complete >= COMPLETE
     kinds = {FunctionConfig.load(COLLECTION / name).kind for name in COMPLETE}
     assert kinds == {"detector", "interactor", "tracker", "reid"}
+
+
+def test_what_starts_from_a_box_waits_for_no_click() -> None:
+    """CVAT's canvas sends no request, a box notwithstanding, before `min_pos_points` clicks."""
+    interactors = [config for config in map(FunctionConfig.load, DIRECTORIES) if config.kind == "interactor"]
+    boxes = [c for c in interactors if {"startswith_box", "startswith_box_optional"} & c.annotations.keys()]
+    assert len(boxes) >= 5
+    assert {c.name: c.annotations.get("min_pos_points") for c in boxes} == {c.name: "0" for c in boxes}
+    for config in boxes:
+        spec = interaction_spec(config)
+        assert (spec.min_pos_points, spec.min_bounding_boxes) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["opencv/grabcut", "serverless/opencv/grabcut", "opencv-grabcut"])

@@ -22,6 +22,7 @@ from common.cvat.annotation import LabelIds, as_polygon, to_annotation
 from common.cvat.labels import Attribute, Label
 from common.cvat.reply import shape_points
 from common.cvat.request import InteractorRequest, parse_shape
+from common.errors import BadRequest
 from common.networks.loader import load_handler_class
 from common.networks.runtime import limit_threads
 from common.serving import kinds
@@ -96,6 +97,8 @@ class Interaction:
         self, context: cvataa.InteractionFunctionContext, pp_image: EmbeddedImage, prompts: cvataa.InteractionPrompts
     ) -> list[cvataa.InteractionResultShape]:
         box = prompts.bounding_box
+        if not prompts.pos_points and box is None:
+            raise BadRequest("pos_points: expected at least one positive point or a box, got neither")
         request = InteractorRequest(
             image=b"",
             pos_points=tuple(prompts.pos_points),

@@ -160,7 +160,7 @@ def test_a_detector_behind_an_agent(server: CvatServer, cli: Cli, task: Task) ->
 
 def test_an_interactor_behind_a_waiting_agent(server: CvatServer, cli: Cli, task: Task) -> None:
     function = create(server, cli, "flood")
-    assert server.functions[function]["min_pos_points"] == 1
+    assert server.functions[function]["min_pos_points"] == 0
     assert server.functions[function]["startswith_box_optional"] is True
     agent = cli.start("function", "run-agent", str(function), *native("flood"))
     try:

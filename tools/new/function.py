@@ -137,7 +137,7 @@ def _write_template(folder: Path, plan: Plan) -> None:
         "detector": {},
         "interactor": {
             "version": "2",
-            "min_pos_points": "1",
+            "min_pos_points": "0",
             "min_neg_points": "0",
             "startswith_box": "true",
             "startswith_box_optional": "true",

@@ -210,6 +210,7 @@ def test_what_the_sdk_forbids(tmp_path: Path, kind: str, annotations: dict, mess
         ({"min_pos_points": "2", "min_neg_points": "0"}, (2, 0, None)),
         ({"min_pos_points": "0", "min_neg_points": "-1", "startswith_box": "true"}, (0, None, 1)),
         ({"startswith_box_optional": "true"}, (1, None, 0)),
+        ({"min_pos_points": "0", "startswith_box": "true", "startswith_box_optional": "true"}, (0, None, 0)),
         ({"startswith_box": "true", "startswith_box_optional": "true"}, (1, None, 0)),
     ],
 )
@@ -250,6 +251,8 @@ def test_an_interaction_that_finds_nothing_gives_no_shape() -> None:
     assert function.detect(None, embedded, prompts([(1.0, 1.0)], [(2.0, 2.0)])) == []
     with pytest.raises(BadRequest, match=r"pos_points\[0\]: expected a point inside the image of 90 x 60"):
         function.detect(None, embedded, prompts([(91.0, 5.0)]))
+    with pytest.raises(BadRequest, match="pos_points: expected at least one positive point or a box, got neither"):
+        function.detect(None, embedded, prompts([]))
 
 
 TRACKED = {

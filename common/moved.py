@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 _ROOMS = {
     "cvat": ("annotation", "conform", "labels", "reply", "request", "skeleton"),
     "vision": ("image", "letterbox", "mask", "matching", "tiling"),
-    "networks": ("engine", "loader", "runtime", "sam", "torchvision", "weights", "yolo"),
+    "networks": ("engine", "loader", "runtime", "sam", "torchvision", "weights"),
     "serving": (
         "compression",
         "embedding_cache",
@@ -32,7 +32,12 @@ _ROOMS = {
         "store",
     ),
 }
-MOVED = {f"common.{module}": f"common.{room}.{module}" for room, modules in _ROOMS.items() for module in modules}
+MOVED = {f"common.{module}": f"common.{room}.{module}" for room, modules in _ROOMS.items() for module in modules} | {
+    "common.yolo": "common.networks.formats",
+    "common.yolo.found": "common.networks.results",
+    "common.yolo.handler": "common.networks.exported.handler",
+    "common.yolo.model": "common.networks.exported.model",
+}
 
 
 def new_name(name: str) -> str | None:
@@ -44,9 +49,11 @@ def new_name(name: str) -> str | None:
     Returns:
         The full name of today, or None for a module that has not moved.
     """
-    parts = name.split(".")
-    package = MOVED.get(".".join(parts[:2]))
-    return None if package is None else ".".join([package, *parts[2:]])
+    if name in MOVED:
+        return MOVED[name]
+    package, _, module = name.rpartition(".")
+    new_package = new_name(package) if package else None
+    return None if new_package is None else f"{new_package}.{module}"
 
 
 def install() -> None:

@@ -30,9 +30,11 @@ def test_an_old_name_gives_the_module_of_today_and_says_its_name() -> None:
         "    from common import nuclio\n"
         "    import common.mask\n"
         "    from common.yolo.metadata import Metadata\n"
-        "import common.serving.nuclio, common.vision.mask, common.networks.yolo.metadata as metadata\n"
+        "    from common.yolo.handler import YoloHandler\n"
+        "import common.serving.nuclio, common.vision.mask, common.networks.formats.metadata as metadata\n"
+        "import common.networks.exported.handler as handler\n"
         "assert nuclio is common.serving.nuclio and common.mask is common.vision.mask\n"
-        "assert Metadata is metadata.Metadata\n"
+        "assert Metadata is metadata.Metadata and YoloHandler is handler.YoloHandler\n"
         "assert nuclio.__spec__.name == 'common.serving.nuclio', nuclio.__spec__\n"
         "print(*(w.message for w in caught), sep='\\n')\n"
     )

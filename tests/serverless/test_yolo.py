@@ -15,11 +15,11 @@ from common.config import FunctionConfig
 from common.cvat.skeleton import COCO_JOINTS
 from common.errors import StartupError
 from common.networks import weights
-from common.networks.yolo.metadata import Metadata
-from common.networks.yolo.model import YoloModel
+from common.networks.exported.model import YoloModel
+from common.networks.formats.metadata import Metadata
 from common.vision.mask import flat_to_mask, mask_to_bitmap
+from tests.common.networks.exported.random_networks import network
 from tests.common.networks.onnx_files import constant_model
-from tests.common.networks.yolo.networks import network
 from tools.collection import COLLECTION
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import StartupError
+from common.networks.exported.model import YoloModel
+from common.networks.formats.layout import Hints
 from common.networks.runtime import limit_threads
-from common.networks.yolo.layout import Hints
-from common.networks.yolo.model import YoloModel
 from tools.bench.compare import report, silence, times_ms
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels

@@ -11,7 +11,7 @@ import yaml
 
 from common.cvat.skeleton import COCO_EDGES, COCO_JOINTS, skeleton_svg
 from common.errors import StartupError, describe
-from common.networks.yolo.metadata import class_names
+from common.networks.formats.metadata import class_names
 
 LABEL_TYPES = {"detect": "rectangle", "segment": "mask", "pose": "skeleton", "obb": "rectangle", "classify": "tag"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StartupError, describe
-from common.networks.yolo.layout import Hints
-from common.networks.yolo.metadata import TASKS
+from common.networks.formats.layout import Hints
+from common.networks.formats.metadata import TASKS
 
 SUFFIXES = (".onnx", ".xml", ".pt")
 
@@ -20,7 +20,7 @@ class Facts:
 
     names: of the classes, None when the file has none; classes: how many, None when the outputs don't tell either.
     joints: how many a pose has. joint_names: as the file has them. size_hw: of the input, for the summary.
-    layout: as common.networks.yolo.layout names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
+    layout: as common.networks.formats.layout names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
     """
 
     files: tuple[Path, ...]
@@ -44,7 +44,7 @@ def read_weights(path: Path, hints: Hints, image_size: str | None) -> Facts:
 
 
 def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
-    from common.networks.yolo.model import YoloModel, model_file
+    from common.networks.exported.model import YoloModel, model_file
 
     file = model_file(path)
     engine = "openvino" if file.suffix == ".xml" else "onnxruntime"

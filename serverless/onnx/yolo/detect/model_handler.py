@@ -1,3 +1,3 @@
-from common.networks.yolo.handler import YoloHandler as ModelHandler
+from common.networks.exported.handler import YoloHandler as ModelHandler
 
 __all__ = ["ModelHandler"]

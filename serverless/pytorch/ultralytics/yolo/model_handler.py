@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.engine import cuda_index
+from common.networks.formats.metadata import TASKS
+from common.networks.results import Found, check_types, class_labels, to_shapes
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
-from common.networks.yolo.found import Found, check_types, class_labels, to_shapes
-from common.networks.yolo.metadata import TASKS
 from common.shapes import Mask, Shape
 from common.vision.mask import cropped
 
 
 class ModelHandler:
-    """Options: as those of the ONNX functions (common/networks/yolo/handler.py); HALF computes in 16 bit on a GPU."""
+    """Options: as those of the ONNX functions (common/networks/exported/handler.py); HALF computes in 16 bit on a GPU."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torchvision
 from ultralytics.utils.metrics import batch_probiou
 from ultralytics.utils.nms import TorchNMS
 
-from common.networks.yolo.nms import MOST_CANDIDATES, gaussian_iou, nms, rotated_nms, rotated_nms_exact
+from common.networks.formats.nms import MOST_CANDIDATES, gaussian_iou, nms, rotated_nms, rotated_nms_exact
 
 
 def crowd(count: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

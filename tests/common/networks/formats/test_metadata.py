@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import StartupError
-from common.networks.yolo.metadata import Metadata, class_names
+from common.networks.formats.metadata import Metadata, class_names
 
 
 def test_reads_what_ultralytics_writes() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.errors import StartupError, describe
-from common.networks.yolo.metadata import TASKS, Metadata
+from common.networks.formats.metadata import TASKS, Metadata
 
 # Name -> what stands in the outputs. N: places of the network's grids, n: detections.
 LAYOUTS = {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.cvat.labels import Label, Labels
 from common.errors import StartupError
-from common.networks.yolo.metadata import class_names
+from common.networks.formats.metadata import class_names
 from common.shapes import Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
 from common.vision.mask import mask_to_outline
 

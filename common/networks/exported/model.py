@@ -14,12 +14,12 @@ from PIL import Image as PillowImage
 
 from common.errors import StartupError, describe
 from common.networks.engine import Engine, open_engine
-from common.networks.yolo.decode import Detections, decode
-from common.networks.yolo.found import Found
-from common.networks.yolo.layout import Hints, Layout, find_layout, refused_tensorrt
-from common.networks.yolo.masks import masks_in_boxes
-from common.networks.yolo.metadata import Metadata
-from common.networks.yolo.rotated_graph import cut_rotated_nms
+from common.networks.formats.decode import Detections, decode
+from common.networks.formats.layout import Hints, Layout, find_layout, refused_tensorrt
+from common.networks.formats.masks import masks_in_boxes
+from common.networks.formats.metadata import Metadata
+from common.networks.formats.rotated_graph import cut_rotated_nms
+from common.networks.results import Found
 from common.vision.letterbox import Letterbox, to_planes
 
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ultralytics.utils.ops import process_mask_native
 
-from common.networks.yolo.masks import masks_in_boxes
+from common.networks.formats.masks import masks_in_boxes
 from common.vision.letterbox import Letterbox
 from common.vision.mask import mask_to_bitmap
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.networks.yolo.layout import Layout
-from common.networks.yolo.nms import best_first, nms, rotated_nms, rotated_nms_exact
+from common.networks.formats.layout import Layout
+from common.networks.formats.nms import best_first, nms, rotated_nms, rotated_nms_exact
 
 Array = NDArray[Any]
 _MMROTATE_SCORES = 0.05  # mmdeploy's own limit before its suppression

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import StartupError
-from common.networks.yolo.model import YoloModel
-from common.networks.yolo.rotated_graph import cut_rotated_nms
+from common.networks.exported.model import YoloModel
+from common.networks.formats.rotated_graph import cut_rotated_nms
 from tests.common.networks.onnx_files import constant_model
 
 # Centre, size, angle in the input; the image fills its upper half.

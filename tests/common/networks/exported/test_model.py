@@ -18,9 +18,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import StartupError
-from common.networks.yolo.found import Found
-from common.networks.yolo.layout import Hints
-from common.networks.yolo.model import YoloModel
+from common.networks.exported.model import YoloModel
+from common.networks.formats.layout import Hints
+from common.networks.results import Found
 from tests.common.networks.onnx_files import constant_model
 
 IMAGE = np.full((64, 128, 3), 100, np.uint8)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ultralytics import RTDETR, YOLO
 
-from common.networks.yolo.found import Found
-from common.networks.yolo.layout import Hints
-from common.networks.yolo.model import YoloModel
+from common.networks.exported.model import YoloModel
+from common.networks.formats.layout import Hints
+from common.networks.results import Found
 from common.vision.mask import mask_to_bitmap
+from tests.common.networks.exported.random_networks import export, network
 from tests.common.networks.onnx_files import constant_model
-from tests.common.networks.yolo.networks import export, network
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
 SIZES = {"1080p": (1080, 1920), "12 MP": (3000, 4000), "strip": (90, 2000), "grey": (480, 640)}

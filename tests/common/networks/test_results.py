@@ -13,7 +13,7 @@ from common.cvat.labels import Labels, parse_labels
 from common.cvat.reply import detector_reply
 from common.cvat.skeleton import skeleton_svg
 from common.errors import StartupError
-from common.networks.yolo.found import Found, check_types, class_labels, corners, to_shapes
+from common.networks.results import Found, check_types, class_labels, corners, to_shapes
 from common.shapes import Mask, Polygon, Rectangle, Skeleton, Tag
 
 

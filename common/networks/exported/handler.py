@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
 from common.errors import StartupError, describe
+from common.networks.exported.model import YoloModel
+from common.networks.formats.layout import Hints
+from common.networks.results import check_types, class_labels, to_shapes
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
-from common.networks.yolo.found import check_types, class_labels, to_shapes
-from common.networks.yolo.layout import Hints
-from common.networks.yolo.model import YoloModel
 from common.shapes import Shape
 
 _LOG = logging.getLogger(__name__)

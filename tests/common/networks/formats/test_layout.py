@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.errors import StartupError
-from common.networks.yolo.layout import Hints, Layout, find_layout
-from common.networks.yolo.metadata import Metadata
+from common.networks.formats.layout import Hints, Layout, find_layout
+from common.networks.formats.metadata import Metadata
 
 SIZE = (640, 640)
 COCO = tuple(f"class {i}" for i in range(80))

@@ -4,7 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first that runs and can make an environment; the functions' images have 3.11, so that one is preferred.
+PYTHONS := python3.11 python3.12 python3.13 python3
+SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))
+PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-deps --prefer-binary
 
@@ -22,11 +25,14 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed; install it or name it: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-		echo "Python 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V); name one: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Making the virtual environment $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@python=$(PYTHON); test -n "$$python" || { \
+		echo "Python 3.11, 3.12 or 3.13 with the module venv is needed, found $$(python3 -V 2>/dev/null || echo none)." \
+			"Install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3.12"; exit 1; }; \
+	"$$python" -c '$(SUITABLE)' || { \
+		echo "PYTHON: expected Python 3.11, 3.12 or 3.13 with the module venv, got $$python," \
+			"$$("$$python" -V 2>&1)"; exit 1; }; \
+	echo "Making the virtual environment $(VENV) with $$("$$python" -V) ..."; \
+	"$$python" -m venv $(VENV)
 
 # One stamp for each set of packages, named by the content of its requirement files: nothing to do when they are unchanged.
 $(VENV)/.serve: $(SERVE_REQUIREMENTS) | $(VENV)/bin/python

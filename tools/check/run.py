@@ -26,6 +26,7 @@ IMPORT_LIMIT = DEFAULT_READINESS = 120.0  # seconds, Nuclio's own
 SLOW_IMPORT = 5.0
 _LONGEST_WAIT = 86400.0  # seconds; a socket takes no limit of years
 _LARGEST_RECORD = 100_000  # bytes; Nuclio blocks for good at some 200 kB
+_SUPPORTED_MINORS = range(11, 14)  # of Python 3; the collection's tests run on each of them
 _STEPS = 2  # frames for which a tracker follows each object
 _WEIGHTS_ADVICE = (
     "the image gets it from build directives or a volume; put it there, or name another by --env NAME=VALUE"
@@ -99,7 +100,7 @@ class _Attempt:
 
     def _compare_versions(self) -> None:
         minor = runtime_minor(self._spec.get("runtime"))
-        if minor is not None and minor != sys.version_info.minor:
+        if minor is not None and minor != sys.version_info.minor and minor not in _SUPPORTED_MINORS:
             found = Findings("function.yaml")
             found.warn(
                 "run.python",

@@ -82,8 +82,8 @@ bundle: ## Pack images, weights and nuctl for a machine without a network [OUT=b
 	@exec ./deploy_cpu.sh --bundle $(or $(OUT),bundle.tar) $(ARGS) $(FUNCTIONS)
 
 .PHONY: test
-test: $(VENV)/.test ## Run all tests [ARGS="tests/common -k mask"]
-	@$(PY) -m pytest $(ARGS)
+test: $(VENV)/.test ## Run all tests, on all cores [ARGS="tests/common -k mask", "-n0 -x"]
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.test ## Check style and types

@@ -1,4 +1,4 @@
-"""What all tests share: an environment that is the same for each of them."""
+"""What all tests share: an environment that is the same for each of them, and a share of the machine for each worker."""
 
 import logging
 import os
@@ -7,10 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from common.networks.runtime import available_cores, limit_threads
+
+_MOST_WORKERS = 8  # each imports torch and takes up to 1.5 GB
 _SET_BY_PEOPLE = ("MAX_IMAGE_PIXELS", "THREADS", "THRESHOLD", "MAX_DISTANCE", "POLYGON_TOLERANCE")
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and with them all programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Workers of pytest-xdist share the cores; libraries read this when they are imported.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    limit_threads(int(workers))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a worker for each core."""
+    return max(1, min(int(available_cores()), _MOST_WORKERS))
 
 
 @pytest.fixture(autouse=True)

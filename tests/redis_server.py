@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import redis
 
+from tests.ports import free_port
+
 
 @dataclass
 class RedisServer:
@@ -60,10 +62,3 @@ def silent_server() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
         yield listener.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tools.collection import ROOT
 
 MAIN = """
@@ -82,9 +83,7 @@ class Server:
     """A running `python -m tools.serve`; its log is read all the time so that nothing blocks."""
 
     def __init__(self, *arguments: str):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = [sys.executable, "-m", "tools.serve", "--port", str(self.port), *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines: list[str] = []

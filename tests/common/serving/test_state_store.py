@@ -10,7 +10,8 @@ import pytest
 from common.errors import BadRequest, Gone, Unavailable
 from common.serving.state import EXPIRY, States, decode_state, encode_state
 from common.serving.store import Store
-from tests.redis_server import RedisServer, free_port, redis_server
+from tests.ports import free_port
+from tests.redis_server import RedisServer, redis_server
 
 LARGE, OTHER, SMALL = bytes(range(256)) * 400, b"other" * 9000, b"small"
 

@@ -13,7 +13,8 @@ import pytest
 from common.errors import StartupError
 from common.serving import store as store_module
 from common.serving.store import Store, StoreDown
-from tests.redis_server import RedisServer, free_port, redis_server, silent_server
+from tests.ports import free_port
+from tests.redis_server import RedisServer, redis_server, silent_server
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +10,9 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from common.config import FunctionConfig
-from tools.collection import ROOT
-from tools.serve import frames
+from tools.workers import messages
+from tools.workers.environment import worker_environment
+from tools.workers.process import exit_words, kill_group
 
 
 class WorkerProcess:
@@ -32,7 +31,12 @@ class WorkerProcess:
                 ],
                 pass_fds=[theirs.fileno()],
                 cwd=config.directory,
-                env=_variables(config, environment),
+                env=worker_environment(
+                    # The directory stays as it is; the worker puts it first on the import path once it has loaded its own modules.
+                    config,
+                    {"PYTHONDONTWRITEBYTECODE": "1", **environment},
+                    instance="tools.check",
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -42,16 +46,14 @@ class WorkerProcess:
     def ask(self, header: Mapping[str, Any], body: bytes, limit: float) -> tuple[dict[str, Any], bytes]:
         """The answer to a question. Raises TimeoutError, and EOFError or ConnectionError when the process is gone."""
         self._connection.settimeout(limit)
-        self._connection.sendall(frames.pack(dict(header), body))
-        return frames.receive(self._connection)
+        self._connection.sendall(messages.pack(dict(header), body))
+        return messages.receive(self._connection)
 
     def how_it_ended(self) -> str:
         """The exit status or the signal of a process that is gone."""
-        try:
-            status = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            return "it closed its connection"
-        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        return exit_words(self._process.returncode)
 
     def last_words(self) -> str:
         """The end of what the process printed, on one line."""
@@ -62,22 +64,5 @@ class WorkerProcess:
     def end(self) -> None:
         """Ends the process and those that it started."""
         self._connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        kill_group(self._process.pid)
         self._process.wait()
-
-
-def _variables(config: FunctionConfig, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the worker as Nuclio gives it, with `environment`, the function's own variables.
-
-    The worker puts the function's directory first on the import path, after it has loaded what it needs itself.
-    """
-    return {
-        **os.environ,
-        "NUCLIO_FUNCTION_NAME": config.name,
-        "NUCLIO_FUNCTION_DESCRIPTION": config.description,
-        "NUCLIO_FUNCTION_INSTANCE": "tools.check",
-        "PYTHONDONTWRITEBYTECODE": "1",  # the directory stays as it is
-        **environment,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH", "")))),
-    }

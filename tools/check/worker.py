@@ -20,7 +20,7 @@ from typing import Any
 
 import nuclio_sdk
 
-from tools.serve import frames
+from tools.workers import function_yaml, messages
 from tools.wrapper import LoadedFunction
 
 # Libraries that take seconds or hundreds of megabytes to import.
@@ -42,11 +42,11 @@ def main() -> None:
     }
     while True:
         try:
-            header, body = frames.receive(connection)
+            header, body = messages.receive(connection)
         except EOFError:
             return
         answer, reply = steps[header["step"]](header, body)
-        connection.sendall(frames.pack(answer, reply))
+        connection.sendall(messages.pack(answer, reply))
 
 
 class _Worker:
@@ -59,6 +59,7 @@ class _Worker:
     def load_module(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         """Imports the handler's module; says how long that took and which heavy libraries came with it."""
         self._forget_own_modules()
+        function_yaml.provide(self._directory)
         sys.path.insert(0, str(self._directory))
         begin = time.perf_counter()
         try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import socket
 import sys
 import time
@@ -17,11 +15,14 @@ from typing import Any
 
 from common.config import FunctionConfig, http_trigger, read_yaml
 from common.errors import StartupError
+from common.networks.runtime import threads_per_worker
 from tools import durations
-from tools.collection import ROOT
-from tools.serve import frames
+from tools.workers import messages
+from tools.workers.environment import worker_environment
+from tools.workers.process import exit_words, kill_group
+from tools.workers.retries import pauses_s
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between a worker's death and its next start
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # between a worker's death and its next start
 _STARTS_BEFORE_GIVING_UP = 4  # as with the restart policy of the collection's function.yaml: one start and three more
 _STOP_SECONDS = 5.0
 
@@ -31,13 +32,24 @@ class Limits:
     """What a function.yaml says about requests, with Nuclio's defaults."""
 
     workers: int = 1
+    """Worker processes of the HTTP trigger."""
     body_bytes: int = 4 * 2**20
+    """The largest body of a request."""
     worker_wait_s: float = 10.0
+    """How long a request waits for a free worker."""
     event_timeout_s: float | None = None
+    """How long a worker may take for a request; None for no limit."""
 
     @classmethod
     def load(cls, directory: Path) -> Limits:
-        """Reads them from a function's directory. Raises StartupError when Nuclio would refuse its eventTimeout."""
+        """Reads them from a directory's function.yaml.
+
+        Args:
+            directory: the function's.
+
+        Raises:
+            StartupError: Nuclio would refuse the eventTimeout.
+        """
         path = directory / "function.yaml"
         spec = read_yaml(path).get("spec") or {}
         trigger = http_trigger(spec)
@@ -52,13 +64,25 @@ class Limits:
 
 @dataclass(frozen=True)
 class PoolReply:
+    """The reply to a request, from a worker or in its place."""
+
     status: int
+    """The HTTP status."""
     body: bytes
+    """As the client gets it."""
     content_type: str = "application/json"
+    """Of the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """More headers of the reply."""
 
     @classmethod
     def error(cls, status: int, message: str) -> PoolReply:
+        """An error in the form that all functions of the collection give it.
+
+        Args:
+            status: the HTTP status, 400 or more.
+            message: what was expected, and what came.
+        """
         return cls(status, json.dumps({"error": message}).encode())
 
 
@@ -76,17 +100,31 @@ def _event_timeout_s(spec: Mapping[str, Any], path: Path) -> float | None:
 
 
 class Pool:
-    """The workers of the function in a directory.
+    """The workers of the function in a directory."""
 
-    environment: variables of the workers beyond the server's own. workers: how many, None as function.yaml says.
-    """
+    def __init__(self, directory: Path, settings: Mapping[str, str], workers: int | None = None):
+        """Reads the function.yaml; starts nothing yet.
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], workers: int | None = None):
+        Args:
+            directory: the function's.
+            settings: variables of the workers, which take precedence over those of the function.yaml.
+            workers: how many processes share the machine's cores; None as the function.yaml says.
+
+        Raises:
+            StartupError: The function.yaml or THREADS is wrong.
+        """
         self.config = FunctionConfig.load(directory)
         self.limits = Limits.load(directory)
         self.error = ""
-        self._environment = environment
-        self._workers = [_Worker(self, i) for i in range(workers or self.limits.workers)]
+        count = workers or self.limits.workers
+        settings = {**self.config.environment, **settings}
+        if not settings.get("THREADS", "").strip():
+            # A worker knows the number of workers in function.yaml only, not how many share the machine here.
+            settings["THREADS"] = str(threads_per_worker(count))
+        self.environment = worker_environment(
+            self.config, settings, instance="tools.serve", import_path=[self.config.directory]
+        )
+        self._workers = [_Worker(self, i) for i in range(count)]
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
@@ -99,10 +137,6 @@ class Pool:
         if all(worker.failed for worker in self._workers):
             return "error"
         return "unhealthy" if self._ready.is_set() else "building"
-
-    @property
-    def process_ids(self) -> list[int]:
-        return [worker.process.pid for worker in self._workers if worker.process and worker.ready]
 
     def start(self) -> None:
         """Starts the workers; returns at once."""
@@ -121,7 +155,17 @@ class Pool:
         await asyncio.gather(*(worker.end() for worker in self._workers))
 
     async def invoke(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> PoolReply:
-        """Hands a request to the next free worker and returns its reply, or the error that Nuclio would give."""
+        """Hands a request to the next free worker.
+
+        Args:
+            method: of the HTTP request.
+            path: as the handler sees it.
+            headers: by name in lower case.
+            body: as it came.
+
+        Returns:
+            The worker's reply, or the error that Nuclio would give.
+        """
         name = self.config.name
         if self.state == "error":
             return PoolReply.error(503, f"{name} could not start: {self.error}")
@@ -170,22 +214,13 @@ class Pool:
         return PoolReply(answer["status"], reply_body, answer["content_type"], answer["headers"])
 
     def worker_is_ready(self, worker: _Worker) -> None:
+        """Takes a worker that has started among those that get requests.
+
+        Args:
+            worker: one of this pool.
+        """
         self._ready.set()
         self._give_back(worker)
-
-    def variables(self) -> dict[str, str]:
-        """The environment of a worker: the function's own settings as Nuclio sets them, and where modules are found."""
-        config = self.config
-        return {
-            **os.environ,
-            "NUCLIO_FUNCTION_NAME": config.name,
-            "NUCLIO_FUNCTION_DESCRIPTION": config.description,
-            "NUCLIO_FUNCTION_INSTANCE": "tools.serve",
-            **config.environment,
-            **self._environment,
-            "PYTHONPATH": os.pathsep.join([str(config.directory), str(ROOT)]),
-            "PYTHONUNBUFFERED": "1",
-        }
 
 
 class _Worker:
@@ -193,18 +228,18 @@ class _Worker:
         self._pool, self._index = pool, index
         self.process: asyncio.subprocess.Process | None = None
         self.ready = self.failed = self._settled = False
-        self.queued = False  # whether it waits for a request, or will be passed over when its turn comes
+        self.queued = False  # whether it is in the queue of idle workers; one that has died there is skipped
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
 
     async def keep_alive(self) -> None:
         """Starts the process, and again whenever it ends; gives up when it can't be started several times in a row."""
-        starts, pause = 0, _FIRST_PAUSE
+        starts, pauses = 0, pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
             starts += 1
             problem = await self._start()
             if not problem:
-                starts, pause = 0, _FIRST_PAUSE
+                starts, pauses = 0, pauses_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
                 self._pool.worker_is_ready(self)
             assert self.process is not None
             status = await self.process.wait()
@@ -217,23 +252,20 @@ class _Worker:
                     self.failed = True
                     return
             else:
-                reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-                self._log(f"worker process {self.process.pid} ended with {reason}; starting it again")
-            await asyncio.sleep(pause if problem else 0)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                self._log(f"worker process {self.process.pid} ended with {exit_words(status)}; starting it again")
+            await asyncio.sleep(next(pauses) if problem else 0)
 
     async def ask(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         assert self._writer is not None
-        self._writer.write(frames.pack(header, body))
+        self._writer.write(messages.pack(header, body))
         await self._writer.drain()
-        return await frames.receive_async(self._reader)
+        return await messages.receive_async(self._reader)
 
     def kill(self) -> None:
         """Ends the process, and what it has started: it leads a group of its own, which may outlive it."""
         self.ready = False
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            kill_group(self.process.pid)
 
     async def end(self) -> None:
         self._disconnect()
@@ -259,7 +291,7 @@ class _Worker:
                 "tools.serve.worker",
                 *arguments,
                 cwd=directory,
-                env=self._pool.variables(),
+                env=self._pool.environment,
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -272,9 +304,9 @@ class _Worker:
         self._copying = asyncio.create_task(self._copy_output(self.process))
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=2**20)
         try:
-            message, _ = await frames.receive_async(self._reader)
+            message, _ = await messages.receive_async(self._reader)
         except (OSError, asyncio.IncompleteReadError):
-            return f"the worker process ended with status {await self.process.wait()} before it was ready"
+            return f"the worker process ended with {exit_words(await self.process.wait())} before it was ready"
         if not message["ready"]:
             # A wrong setting stays wrong: what a function says of itself at start is not tried again.
             self._settled = bool(message.get("settled"))

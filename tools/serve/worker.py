@@ -8,18 +8,20 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import nuclio_sdk
 
 from common.errors import StartupError
-from tools.serve import frames
+from tools.workers import function_yaml, messages
 from tools.wrapper import LoadedFunction, Reply
 
 
 def main() -> None:
     directory, descriptor, worker_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     connection = socket.socket(fileno=descriptor)
+    function_yaml.provide(Path(directory))
     logger = nuclio_sdk.Logger(logging.INFO)
     logger.set_handler("default", sys.stderr, _LineFormatter())
     try:
@@ -27,19 +29,19 @@ def main() -> None:
     except BaseException as error:
         settled = isinstance(error, StartupError)
         text = str(error) if settled else f"{type(error).__name__}: {str(error)[:2000]}"
-        connection.sendall(frames.pack({"ready": False, "error": text, "settled": settled}))
+        connection.sendall(messages.pack({"ready": False, "error": text, "settled": settled}))
         if settled:
             sys.exit(1)
         raise
-    connection.sendall(frames.pack({"ready": True}))
+    connection.sendall(messages.pack({"ready": True}))
     while True:
         try:
-            header, body = frames.receive(connection)
+            header, body = messages.receive(connection)
         except EOFError:
             return
         reply = _answer(function, header, body)
         connection.sendall(
-            frames.pack(
+            messages.pack(
                 {"status": reply.status, "content_type": reply.content_type, "headers": reply.headers}, reply.body
             )
         )

@@ -52,8 +52,8 @@ class _Canvas:
         self._image = Image.fromarray(image).convert("RGB")
         self._draw = ImageDraw.Draw(self._image)
         side = max(self._image.size)
-        self._line = max(2, round(side / 500))
-        self._font_size = max(12, round(side / 60))
+        self._line = max(2, round(side / 250))
+        self._font_size = max(12, round(side / 40))
         self._font = ImageFont.load_default(size=self._font_size)
         self._captions: list[tuple[float, float, str, Color]] = []
 

@@ -23,7 +23,11 @@ from training.shapes.draw import draw_shapes
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo") / "out"
     ended = subprocess.run(
-        [sys.executable, "-m", "tools.demo", "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tools.demo", "--out", str(out), "--montage", str(out / "montage.jpg")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return out, ended.stdout
@@ -100,6 +104,16 @@ def test_pictures_are_drawn(demo) -> None:
         changed = (np.array(photograph) != np.array(picture)).any(axis=2)
     assert 0.005 < changed.mean() < 0.2
     assert changed[254:324, 134:270].any()
+
+
+def test_the_picture_in_the_readme_is_what_the_demo_shows(demo) -> None:
+    shown = ROOT / "docs/results.jpg"
+    assert shown.stat().st_size < 300_000
+    with Image.open(shown) as kept, Image.open(demo[0] / "montage.jpg") as made:
+        assert kept.size == made.size
+        changed = np.abs(np.array(kept, int) - np.array(made, int)).max(axis=2) > 40
+    # JPEG encoders and engines differ in a few pixels at edges.
+    assert changed.mean() < 0.002, "run: python -m tools.demo --montage docs/results.jpg"
 
 
 def test_nothing_is_left_running(demo) -> None:

@@ -18,9 +18,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tools.collection import ROOT
+from tools.demo.montage import save_montage
 from tools.demo.scenes import Scene, all_scenes
 
 _LONGEST_START_S = 180
@@ -29,6 +31,7 @@ _LONGEST_START_S = 180
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for pictures and requests")
+    parser.add_argument("--montage", type=Path, metavar="FILE.jpg", help="write all results into one picture too")
     options = parser.parse_args(arguments)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client:
                 _wait(client, server, log)
                 print(f"Ready after {time.perf_counter() - begin:.1f} s.\n", flush=True)
-                failed = [scene.function for scene in scenes if not _show(client, scene, options.out)]
+                pictures = {scene.function: _show(client, scene, options.out) for scene in scenes}
         finally:
             server.send_signal(signal.SIGINT)
             try:
@@ -56,14 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 server.kill()
                 server.wait()
     print("The server is stopped.")
-    if failed:
+    if failed := [function for function, drawn in pictures.items() if not drawn]:
         print(f"FAILED: {', '.join(failed)}; the server's log is {_short(log)}")
         return 1
+    if options.montage:
+        panels = []
+        for scene in scenes:
+            left, top, right, bottom = scene.detail_xyxy
+            for caption, picture in zip(scene.captions, pictures[scene.function], strict=True):
+                panels.append((caption, picture[top:bottom, left:right]))
+        save_montage(options.montage, panels)
+        print(f"All results in one picture: {_short(options.montage)}")
     print(f"Pictures: {_short(options.out)}/*.png. Next: `make serve`, and the curl lines above work as they stand.")
     return 0
 
 
-def _show(client: httpx.Client, scene: Scene, out: Path) -> bool:
+def _show(client: httpx.Client, scene: Scene, out: Path) -> list[NDArray[np.uint8]]:
+    """Prints and draws what a function replies; returns the pictures, none when it failed."""
     print(f"--- {scene.title} ({scene.function})")
     reply: Any = None
     times: list[dict[str, float]] = []
@@ -78,7 +90,7 @@ def _show(client: httpx.Client, scene: Scene, out: Path) -> bool:
         total = (time.perf_counter() - begin) * 1000
         if response.status_code != 200:
             print(f"    status {response.status_code}: {response.text[:500]}\n")
-            return False
+            return []
         reply = response.json()
         times.append({**_server_timing(response.headers.get("server-timing", "")), "round trip": total})
     print(textwrap.indent(_brief(reply), "    "))
@@ -87,7 +99,8 @@ def _show(client: httpx.Client, scene: Scene, out: Path) -> bool:
     request.write_text(json.dumps(first))
     (out / f"{scene.function}.reply.json").write_text(response.text)
     picture = out / f"{scene.function}.png"
-    Image.fromarray(np.asarray(scene.draw(reply))).save(picture)
+    pictures = scene.draw(reply)
+    Image.fromarray(np.hstack(pictures)).save(picture)
     median = {stage: float(np.median([t.get(stage, 0) for t in times])) for stage in times[-1]}
     count = f" (median of {len(times)} requests)" if len(times) > 1 else ""
     print(f"    time: {', '.join(f'{stage} {ms:.1f} ms' for stage, ms in median.items())}{count}")
@@ -97,7 +110,7 @@ def _show(client: httpx.Client, scene: Scene, out: Path) -> bool:
         f" -H 'Content-Type: application/json' -d @{_short(request)}\n",
         flush=True,
     )
-    return True
+    return pictures
 
 
 def _brief(reply: Any) -> str:

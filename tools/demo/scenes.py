@@ -24,16 +24,20 @@ _FRAMES = 12
 
 @dataclass(frozen=True)
 class Scene:
-    """One function's part of the demo.
-
-    steps: each makes a request body from the reply to the one before it (None for the first).
-    draw: the picture of the last reply.
-    """
+    """What the demo shows of one function."""
 
     function: str
+    """Its name in function.yaml."""
     title: str
+    """What it does, as the heading of its part of the output."""
     steps: list[Callable[[Any], dict[str, Any]]]
-    draw: Callable[[Any], Image]
+    """Each makes a request's body from the reply to the previous request (None for the first)."""
+    draw: Callable[[Any], list[Image]]
+    """The pictures of the last reply, (H, W, 3) uint8 RGB, side by side in the output."""
+    captions: tuple[str, ...]
+    """What each of those pictures is called in the montage."""
+    detail_xyxy: tuple[int, int, int, int] = (0, 0, 640, 480)
+    """The part of the pictures that the montage shows: (left, top, right, bottom) in pixels."""
 
 
 def all_scenes() -> list[Scene]:
@@ -46,7 +50,9 @@ def _text(photograph: Image) -> Scene:
         "onnx-rapidocr-text",
         "Text in a photograph, found and read",
         [lambda _: {"image": base64.b64encode(PHOTOGRAPH.read_bytes()).decode()}],
-        lambda reply: overlay(photograph, reply),
+        lambda reply: [overlay(photograph, reply)],
+        ("Detector: text, found and read",),
+        detail_xyxy=(30, 125, 478, 461),
     )
 
 
@@ -56,7 +62,8 @@ def _shapes() -> Scene:
         "onnx-yolo-shapes",
         "Drawn shapes, found by a tiny YOLO with masks",
         [lambda _: {"image": _png(drawn)}],
-        lambda reply: overlay(drawn, reply),
+        lambda reply: [overlay(drawn, reply)],
+        ("Detector: masks of a YOLO model",),
     )
 
 
@@ -71,7 +78,8 @@ def _click(photograph: Image) -> Scene:
         "opencv-grabcut",
         "The mug, cut out from a box, a click on it and one beside it",
         [lambda _: body],
-        lambda reply: overlay(photograph, reply),
+        lambda reply: [_with_prompt(overlay(photograph, reply), body)],
+        ("Interactor: cut out from a box and two clicks",),
     )
 
 
@@ -92,7 +100,8 @@ def _track(photograph: Image) -> Scene:
         "opencv-opticalflow",
         f"The mug and the cat's head, followed over {_FRAMES} frames while the camera moves and zooms",
         [lambda _: first, *(later(k) for k in range(1, _FRAMES + 1))],
-        lambda reply: overlay(moved(photograph, _FRAMES), reply),
+        lambda reply: [overlay(moved(photograph, _FRAMES), reply)],
+        (f"Tracker: two objects, {_FRAMES} frames later",),
     )
 
 
@@ -108,14 +117,16 @@ def _again(photograph: Image) -> Scene:
         "max_distance": 100,
     }
 
-    def draw(reply: Any) -> Image:
+    def draw(reply: Any) -> list[Image]:
         names = [chr(ord("A") + i) for i in range(len(boxes0))]
         found = {partner: name for name, partner in zip(names, reply, strict=True) if partner >= 0}
         left = overlay(photograph, [_named(box, name) for box, name in zip(boxes0, names, strict=True)])
         right = overlay(after, [_named(box, found.get(i, "?")) for i, box in enumerate(boxes1)])
-        return np.hstack([left, right])
+        return [left, right]
 
-    return Scene("opencv-appearance", "Four objects of one frame, found again in another", [lambda _: body], draw)
+    captions = ("Re-identification: objects of one frame ...", "... and the same ones found in another")
+    title = "Four objects of one frame, found again in another"
+    return Scene("opencv-appearance", title, [lambda _: body], draw, captions)
 
 
 def moved(image: Image, k: int) -> Image:
@@ -137,6 +148,17 @@ def _motion(k: int, size_hw: tuple[int, int]) -> NDArray[np.float64]:
     scale, center = 1 + 0.008 * k, np.array([size_hw[1], size_hw[0]]) / 2
     shift = center - scale * center + (-4.0 * k, -2.5 * k)
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+
+def _with_prompt(image: Image, body: dict[str, Any]) -> Image:
+    """The picture with an interactor's box, and its clicks as dots: green on the object, red beside it."""
+    canvas = image.copy()
+    cv2.rectangle(canvas, body["obj_bbox"][0], body["obj_bbox"][1], (255, 255, 255), 1, cv2.LINE_AA)
+    for key, colour in (("pos_points", (40, 200, 80)), ("neg_points", (230, 50, 50))):
+        for point in body[key]:
+            cv2.circle(canvas, point, 7, (255, 255, 255), -1, cv2.LINE_AA)
+            cv2.circle(canvas, point, 5, colour, -1, cv2.LINE_AA)
+    return canvas
 
 
 def _cvat_shape(box: list[Any], frame: int) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 AttributeValue = str | bool | int | float
 
+BoxXyxy = tuple[float, float, float, float]
+"""(left, top, right, bottom)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape:

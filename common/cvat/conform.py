@@ -29,9 +29,8 @@ from common.shapes import (
     Shape,
     Skeleton,
 )
+from common.vision.geometry import FEWEST_POINTS, clip_box, clip_point, clip_points, points_bounds_xyxy
 from common.vision.mask import clipped
-
-_FEWEST_POINTS: dict[type, int] = {Polygon: 3, Polyline: 2, Points: 1, Cuboid: 8}
 
 
 def conform(shapes: Iterable[Shape], labels: Labels, size_hw: tuple[int, int]) -> list[Shape]:
@@ -56,8 +55,7 @@ def conform_geometry(shape: Shape, size_hw: tuple[int, int], where: str = "shape
             raise ModelError(f"{where}: expected a box with an area, got {_brief(box)}")
         if rotation % 180 == 0:
             # CVAT's points are the corners before the rotation; a box that lies straight is clipped, a turned one can't be.
-            left, right = _clip(left, width), _clip(right, width)
-            top, bottom = _clip(top, height), _clip(bottom, height)
+            left, top, right, bottom = clip_box((left, top, right, bottom), size_hw)
         center_x, center_y = (left + right) / 2, (top + bottom) / 2
         if not (right > left and bottom > top and 0 <= center_x <= width and 0 <= center_y <= height):
             raise NothingInside(f"{where}: the box {_brief(box)} is outside the image of {width} x {height} pixels")
@@ -74,7 +72,7 @@ def conform_geometry(shape: Shape, size_hw: tuple[int, int], where: str = "shape
         return replace(shape, rotation=rotation % 360)
     if isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
         points = _finite(shape.points_xy, f"{where}: points")
-        fewest = _FEWEST_POINTS[type(shape)]
+        fewest = FEWEST_POINTS[shape.type]
         if len(points) < fewest or (isinstance(shape, Cuboid) and len(points) != fewest):
             more = "" if isinstance(shape, Cuboid) else " or more"
             raise ModelError(f"{where}: expected {fewest}{more} points for type {shape.type}, got {len(points)}")
@@ -176,7 +174,8 @@ def _check_joints(shape: Skeleton, label: Label, where: str) -> None:
 def _conform_joint(joint: Joint, size_hw: tuple[int, int], where: str) -> Joint:
     if not (math.isfinite(joint.x) and math.isfinite(joint.y)):
         raise ModelError(f"{where}: joint {joint.name}: expected a point, got [{joint.x}, {joint.y}]")
-    return replace(joint, x=_clip(float(joint.x), size_hw[1]), y=_clip(float(joint.y), size_hw[0]))
+    x, y = clip_point((float(joint.x), float(joint.y)), size_hw)
+    return replace(joint, x=x, y=y)
 
 
 def _finite(values: Any, what: str) -> NDArray[np.float64]:
@@ -191,7 +190,8 @@ def _clip_points(
 ) -> NDArray[np.float64]:
     """Points (N, 2) moved onto the image; `has_area`: what only touches the image's border is outside of it."""
     height, width = size_hw
-    low, high = points.min(axis=0), points.max(axis=0)
+    bounds = points_bounds_xyxy(points)
+    low, high = np.array(bounds[:2]), np.array(bounds[2:])
     if has_area and not (high > low).all():
         raise ModelError(f"{where}: expected a polygon with an area, got {_brief(points)}")
     outside = (high < 0) | (low > (width, height))
@@ -199,18 +199,14 @@ def _clip_points(
         outside |= (high == 0) | (low == (width, height))
     if outside.any():
         raise NothingInside(f"{where}: all points are outside the image of {width} x {height} pixels")
-    return np.clip(points, 0, (width, height))
+    return clip_points(points, size_hw)
 
 
 def _outline(mask: Mask, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
     outline = _finite(mask.outline_xy, f"{where}: outline").reshape(-1, 2)
     if len(outline) < 3:
         raise ModelError(f"{where}: the outline of a mask needs 3 points, got {len(outline)}")
-    return np.clip(outline, 0, (size_hw[1], size_hw[0]))
-
-
-def _clip(value: float, high: float) -> float:
-    return min(max(value, 0.0), float(high))
+    return clip_points(outline, size_hw)
 
 
 def _brief(values: Any) -> str:

@@ -18,6 +18,7 @@ import pybase64
 
 from common.errors import MISSING, BadRequest, describe
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
+from common.vision.geometry import FEWEST_POINTS, points_bounds_xyxy, rotated_bounds_xyxy
 from common.vision.image import max_pixels
 from common.vision.mask import cropped, rle_to_mask
 from common.vision.matching import ReidBox
@@ -269,7 +270,7 @@ def parse_shape(value: Any, name: str) -> Shape:
         return Ellipse(center_xy=(cx, cy), radii_xy=(right - cx, cy - top), rotation=rotation)
     if kind == "mask":
         return _mask(points, where)
-    minimum = {"polygon": 3, "polyline": 2, "points": 1, "cuboid": 8}.get(kind) if isinstance(kind, str) else None
+    minimum = FEWEST_POINTS.get(kind) if isinstance(kind, str) else None
     if minimum is None:
         raise BadRequest.field(f"{name}.type", "rectangle, ellipse, polygon, polyline, points, cuboid or mask", kind)
     _check(
@@ -314,20 +315,9 @@ def _reid_box(value: Any, name: str) -> ReidBox:
         left, top, right, bottom = points[-4:]
         points = [left, top, right + 1, bottom + 1]
     _check(len(points) >= 4 and len(points) % 2 == 0, where, "x and y of two points or more", points)
-    xs, ys = points[0::2], points[1::2]
-    box = float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))
+    box = points_bounds_xyxy(np.reshape(points, (-1, 2)))
     rotation = _number(value, "rotation", where=f"{name}.") if isinstance(value, Mapping) else None
-    return ReidBox(box_xyxy=_upright(box, rotation) if rotation else box, label_id=label_id)
-
-
-def _upright(box_xyxy: tuple[float, float, float, float], rotation: float) -> tuple[float, float, float, float]:
-    """The upright box around a box that is turned about its centre by degrees."""
-    left, top, right, bottom = box_xyxy
-    cos, sin = abs(math.cos(math.radians(rotation))), abs(math.sin(math.radians(rotation)))
-    x, y = (left + right) / 2, (top + bottom) / 2
-    half_width = ((right - left) * cos + (bottom - top) * sin) / 2
-    half_height = ((right - left) * sin + (bottom - top) * cos) / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height
+    return ReidBox(box_xyxy=rotated_bounds_xyxy(box, rotation or 0.0), label_id=label_id)
 
 
 def _check(condition: bool, name: str, expected: str, got: Any) -> None:

@@ -12,6 +12,7 @@ from common.cvat.labels import Label, Labels
 from common.errors import StartupError
 from common.networks.formats.metadata import class_names
 from common.shapes import Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
+from common.vision.geometry import rotated_corners
 from common.vision.mask import mask_to_outline
 
 # Task -> label types that its results can be given as.
@@ -108,11 +109,12 @@ def _shape(found: Found, i: int, label: Label, joint_threshold: float, tolerance
         yield Tag(label=label.name, score=score)
     elif found.rotated_xywhr is not None:
         x, y, w, h, angle = found.rotated_xywhr[i].tolist()
+        rotation = float(np.degrees(angle)) % 360
         if label.type == "polygon":
-            yield Polygon(label=label.name, score=score, points_xy=corners(found.rotated_xywhr[i]))
+            yield Polygon(label=label.name, score=score, points_xy=rotated_corners((x, y), (w, h), rotation))
         else:
             box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            yield Rectangle(label=label.name, score=score, box_xyxy=box, rotation=float(np.degrees(angle)) % 360)
+            yield Rectangle(label=label.name, score=score, box_xyxy=box, rotation=rotation)
     elif found.masks is not None and label.type in ("mask", "any"):
         mask = found.masks[i]
         yield Mask(label=label.name, score=score, bitmap=mask.bitmap, left=mask.left, top=mask.top)
@@ -130,14 +132,6 @@ def _shape(found: Found, i: int, label: Label, joint_threshold: float, tolerance
     else:
         left, top, right, bottom = found.boxes_xyxy[i].tolist()
         yield Rectangle(label=label.name, score=score, box_xyxy=(left, top, right, bottom))
-
-
-def corners(box_xywhr: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The (4, 2) corners of a turned box: centre, size, angle in radians, clockwise on the screen."""
-    x, y, w, h, angle = np.asarray(box_xywhr, np.float64)
-    along = np.array([np.cos(angle), np.sin(angle)]) * w / 2
-    across = np.array([-np.sin(angle), np.cos(angle)]) * h / 2
-    return np.array([x, y]) + np.array([-along - across, along - across, along + across, -along + across])
 
 
 _REMEDY = "Make a function for this model: make new WEIGHTS=<file> NAME=<name>"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from common.vision.geometry import clip_points
+
 PADDING = 114  # the grey that YOLO networks are trained with around an image
 
 
@@ -69,7 +71,7 @@ class Letterbox:
     def boxes_to_image(self, boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
         """Boxes (N, 4) in pixels of the input as pixels of the image, clipped to it."""
         boxes = self.to_image(np.asarray(boxes_xyxy, np.float64).reshape(-1, 2, 2))
-        return np.clip(boxes, 0, self.image_hw[::-1]).reshape(-1, 4)
+        return clip_points(boxes, self.image_hw).reshape(-1, 4)
 
 
 def to_planes(image: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> NDArray[np.floating]:

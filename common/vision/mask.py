@@ -38,6 +38,29 @@ def clipped(mask: Mask, size_hw: tuple[int, int]) -> Mask:
     return cropped(replace(mask, bitmap=inside, left=x0, top=y0, outline_xy=None))
 
 
+def combined(masks: Sequence[Mask], operation: np.ufunc) -> Mask:
+    """The pixels of several masks as one.
+
+    Args:
+        masks: In any places; empty ones are ignored.
+        operation: What becomes of two masks' pixels in the same place, such as `np.logical_or`.
+
+    Returns:
+        A mask of the box around them all, without label, score and outline.
+    """
+    boxes = np.array([mask.box_xyxy for mask in masks if mask.bitmap.size]).reshape(-1, 4)
+    if not len(boxes):
+        return Mask(bitmap=np.zeros((0, 0), np.bool_))
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    bitmap = np.zeros((bottom - top, right - left), np.bool_)
+    for mask in masks:
+        if mask.bitmap.size:
+            x0, y0, x1, y1 = mask.box_xyxy
+            window = bitmap[y0 - top : y1 - top, x0 - left : x1 - left]
+            operation(window, mask.bitmap, out=window)
+    return Mask(bitmap=bitmap, left=left, top=top)
+
+
 def mask_to_bitmap(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """The (H, W) bool bitmap of an image of `size_hw`; what lies outside the image is cut off."""
     full = np.zeros(size_hw, np.bool_)

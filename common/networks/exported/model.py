@@ -20,6 +20,7 @@ from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.metadata import Metadata
 from common.networks.formats.rotated_graph import cut_rotated_nms
 from common.networks.results import Found
+from common.vision.geometry import clip_points
 from common.vision.letterbox import Letterbox, to_planes
 
 _LOG = logging.getLogger(__name__)
@@ -231,7 +232,7 @@ def _to_image(detections: Detections, layout: Layout, outputs: Sequence[Array], 
         return Found(detections.scores[some], detections.classes[some], boxes[some], masks=tuple(masks))
     if layout.task == "pose" and layout.joints is not None:
         values = detections.extra.reshape(len(detections), *layout.joints).astype(np.float64)
-        places = np.clip(letterbox.to_image(values[..., :2]), 0, (width, height))
+        places = clip_points(letterbox.to_image(values[..., :2]), (height, width))
         visibility = values[..., 2:3] if layout.joints[1] == 3 else np.ones_like(places[..., :1])
         joints = np.concatenate([places, visibility], axis=-1)
         return Found(detections.scores, detections.classes, boxes, joints=joints)

@@ -20,6 +20,7 @@ from common.networks.sam.masks import bitmap_of_logits, check_smallest, without_
 from common.networks.sam.memory import PRECISIONS, pack_memory, pack_pointer, unpack_memory, unpack_pointer
 from common.networks.sam.model import Family, Loaded, offline_transformers
 from common.shapes import Mask, Polygon, Rectangle, Shape
+from common.vision.geometry import rotated_bounds_xyxy
 from common.vision.mask import mask_to_bitmap, mask_to_outline, outline_to_mask
 
 SHAPE_TYPES = ("rectangle", "polygon", "mask")
@@ -225,7 +226,7 @@ class SamTracker:
         import torch
 
         side = self._loaded.side
-        corners = torch.tensor(_upright(box), dtype=torch.float32).reshape(2, 2)
+        corners = torch.tensor(rotated_bounds_xyxy(box.box_xyxy, box.rotation), dtype=torch.float32).reshape(2, 2)
         scaled = torch.stack([corners[:, 0] * (side / size_hw[1]), corners[:, 1] * (side / size_hw[0])], dim=-1)
         # Labels 2 and 3: top left and bottom right corner.
         return {"point_coords": scaled[None, None], "point_labels": torch.tensor([[[2, 3]]], dtype=torch.int32)}
@@ -242,14 +243,3 @@ class SamTracker:
             bitmap = interpolate(bitmap, (side, side), mode="bilinear", align_corners=False, antialias=True)
         # What is thinner than half a pixel there would be gone: then its strongest pixels stand for it.
         return (bitmap >= torch.clamp(bitmap.max(), max=0.5)).float()
-
-
-def _upright(box: Rectangle) -> tuple[float, float, float, float]:
-    """The upright box around a box that is turned."""
-    left, top, right, bottom = box.box_xyxy
-    angle = np.deg2rad(box.rotation)
-    width, height = right - left, bottom - top
-    half_x = (abs(width * np.cos(angle)) + abs(height * np.sin(angle))) / 2
-    half_y = (abs(width * np.sin(angle)) + abs(height * np.cos(angle))) / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    return float(x - half_x), float(y - half_y), float(x + half_x), float(y + half_y)

@@ -13,7 +13,7 @@ from common.cvat.labels import Labels, parse_labels
 from common.cvat.reply import detector_reply
 from common.cvat.skeleton import skeleton_svg
 from common.errors import StartupError
-from common.networks.results import Found, check_types, class_labels, corners, to_shapes
+from common.networks.results import Found, check_types, class_labels, to_shapes
 from common.shapes import Mask, Polygon, Rectangle, Skeleton, Tag
 
 
@@ -64,7 +64,8 @@ def test_turned_boxes_cover_in_cvat_what_the_network_means(rotated: tuple[float,
 
     ours, theirs = raster(drawn), raster(xywhr2xyxyxyxy(np.array(rotated)))
     assert (ours & theirs).sum() > 0.995 * (ours | theirs).sum()
-    assert (raster(corners(np.array(rotated))) == theirs).mean() > 0.999
+    (polygon,) = to_shapes(found, dict(enumerate(labels("polygon", "ship").values())), 0.5)
+    assert (raster(polygon.points_xy) == theirs).mean() > 0.999
 
 
 def test_each_result_takes_its_labels_type() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from common.shapes import Mask
+from common.vision.geometry import box_corners, ellipse_points
 from common.vision.mask import flat_to_mask, rle_to_mask
 
 _FILL = 0.45  # how much of a mask's colour covers the picture
@@ -79,10 +80,11 @@ class _Canvas:
             self._captions.append((0, len(self._captions) * self._font_size * 1.5, caption, color))
             return
         if kind == "rectangle":
-            pairs = _turned(_corners(points), annotation.get("rotation", 0))
+            pairs = _pairs(box_corners(tuple(points), annotation.get("rotation", 0)))
             self._polygon(pairs, color)
         elif kind == "ellipse":
-            pairs = _ellipse(points, annotation.get("rotation", 0))
+            cx, cy, right, top = points
+            pairs = _pairs(ellipse_points((cx, cy), (right - cx, cy - top), annotation.get("rotation", 0)))
             self._polygon(pairs, color)
         elif kind == "polygon":
             self._polygon(pairs, color)
@@ -152,21 +154,5 @@ def _typed(shape: Any) -> Mapping[str, Any]:
     return shape
 
 
-def _corners(box: Sequence[float]) -> list[tuple[float, float]]:
-    left, top, right, bottom = box
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
-
-
-def _turned(points: Sequence[tuple[float, float]], degrees: float) -> list[tuple[float, float]]:
-    """Points turned clockwise, as seen on the screen, about their centre."""
-    array = np.array(points, np.float64)
-    center = (array.min(axis=0) + array.max(axis=0)) / 2
-    angle = np.deg2rad(degrees)
-    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return [(float(x), float(y)) for x, y in (array - center) @ rotation + center]
-
-
-def _ellipse(points: Sequence[float], degrees: float) -> list[tuple[float, float]]:
-    cx, cy, right, top = points
-    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    return _turned([(cx + (right - cx) * np.cos(a), cy + (cy - top) * np.sin(a)) for a in angles], degrees)
+def _pairs(points_xy: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in points_xy.tolist()]

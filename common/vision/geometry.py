@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.shapes import BoxXyxy, Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
+from common.shapes import BoxXyxy, Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton
 from common.vision.mask import mask_to_outline
 
 FEWEST_POINTS: Mapping[str, int] = {"polygon": 3, "polyline": 2, "points": 1, "cuboid": 8}
@@ -21,7 +21,9 @@ FEWEST_POINTS: Mapping[str, int] = {"polygon": 3, "polyline": 2, "points": 1, "c
 _ELLIPSE_CORNERS = 72
 
 
-def rotated_corners(center_xy: tuple[float, float], size_wh: tuple[float, float], degrees: float) -> NDArray[np.float64]:
+def rotated_corners(
+    center_xy: tuple[float, float], size_wh: tuple[float, float], degrees: float
+) -> NDArray[np.float64]:
     """The corners of a rotated box.
 
     Args:
@@ -128,7 +130,7 @@ def bounds_xyxy(shape: Shape) -> BoxXyxy | None:
     if isinstance(shape, Mask):
         return shape.box_xyxy
     if isinstance(shape, Skeleton):
-        points: ArrayLike = [(joint.x, joint.y) for joint in shape.joints if joint.visible]
+        points = np.array([(joint.x, joint.y) for joint in shape.joints if joint.visible], np.float64)
     elif isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
         points = shape.points_xy
     else:
@@ -262,7 +264,7 @@ def box_area(box_xyxy: BoxXyxy) -> float:
     return max(right - left, 0) * max(bottom - top, 0)
 
 
-def overlap(first: Shape, second: Shape) -> tuple[float, float, float]:
+def shared_areas(first: Shape, second: Shape) -> tuple[float, float, float]:
     """How much of the image two shapes share: the pixels of masks, rotated boxes as such, of all others the upright boxes.
 
     Args:
@@ -284,8 +286,9 @@ def overlap(first: Shape, second: Shape) -> tuple[float, float, float]:
     if rotated and isinstance(first, Rectangle) and isinstance(second, Rectangle):
         import cv2
 
-        corners = [box_corners(shape.box_xyxy, shape.rotation).astype(np.float32) for shape in (first, second)]
-        return float(cv2.intersectConvexConvex(*corners)[0]), box_area(first.box_xyxy), box_area(second.box_xyxy)
+        one, other = (box_corners(shape.box_xyxy, shape.rotation).astype(np.float32) for shape in (first, second))
+        shared, _ = cv2.intersectConvexConvex(one, other)
+        return float(shared), box_area(first.box_xyxy), box_area(second.box_xyxy)
     box, its_box = bounds_xyxy(first), bounds_xyxy(second)
     if box is None or its_box is None:
         return 0, 0 if box is None else box_area(box), 0 if its_box is None else box_area(its_box)

@@ -14,7 +14,7 @@ import numpy as np
 
 from common.protocol import Image
 from common.shapes import BoxXyxy, Mask, Rectangle, Shape, Skeleton, Tag
-from common.vision.geometry import bounds_xyxy, box_area, intersection_xyxy, overlap, shifted, union_xyxy
+from common.vision.geometry import bounds_xyxy, box_area, intersection_xyxy, shared_areas, shifted, union_xyxy
 from common.vision.mask import combined
 
 _SAME = 0.5  # intersection over union from which two shapes show the same object
@@ -121,7 +121,7 @@ def _partner(
         # The network itself has told apart what it found in one tile.
         if any(place == its for its, _ in other.parts):
             continue
-        shared, own, its_own = overlap(candidate.shape, other.shape)
+        shared, own, its_own = shared_areas(candidate.shape, other.shape)
         if shared > _SAME * (own + its_own - shared) or (candidate.cut and shared > _PART * own):
             return other
         if candidate.cut and other.cut and _continues(candidate, other, sources):

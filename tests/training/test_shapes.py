@@ -143,16 +143,6 @@ def test_angles_are_those_that_opencv_measures_in_the_picture() -> None:
     assert measured > 40
 
 
-def test_a_turned_rectangle_has_its_long_side_clockwise_from_the_x_axis() -> None:
-    outline = draw.rotated_to_outline((100, 50, 40, 20, 30))
-    along = outline[1] - outline[0]
-    np.testing.assert_allclose(along, [40 * math.cos(math.radians(30)), 40 * math.sin(math.radians(30))])
-    np.testing.assert_allclose(outline.mean(axis=0), [100, 50])
-    np.testing.assert_allclose(
-        draw.rotated_to_outline((100, 50, 40, 20, 0)), [(80, 40), (120, 40), (120, 60), (80, 60)]
-    )
-
-
 def test_visible_joints_lie_on_their_figure_and_hidden_ones_do_not() -> None:
     hidden_inside = hidden_outside = 0
     for seed in range(60):

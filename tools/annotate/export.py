@@ -7,7 +7,6 @@ pixel, and skeletons as keypoints. YOLO 1.1: the upright box around everything w
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
@@ -18,19 +17,18 @@ from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from common.cvat.annotation import LabelIds, from_annotation
 from common.cvat.labels import Label, Labels
 from common.cvat.reply import shape_points
 from common.cvat.skeleton import skeleton_edges
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
+from common.vision.geometry import bounds_xyxy, clip_box, outline_xy
 from common.vision.mask import bitmap_to_rle, mask_to_rle
 from tools.annotate.folder_results import AnnotatedImage
 
 FORMATS = ("cvat", "coco", "yolo")
 _MASK_NUMBER = "mask number"  # stands in COCO files only while they are written
-_ELLIPSE_CORNERS = 72
 
 
 def export(
@@ -176,7 +174,9 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
         states = datumaro.Points.Visibility
         visible = [states.visible if joint.visible else states.absent for joint in shape.joints]
         numbers = [v for joint in shape.joints for v in ((joint.x, joint.y) if joint.visible else (0.0, 0.0))]
-        left, top, right, bottom = _box(shape)
+        box_xyxy = bounds_xyxy(shape)
+        assert box_xyxy is not None  # a skeleton in a reply has a visible joint
+        left, top, right, bottom = box_xyxy
         if right == left or bottom == top:  # without a box to go with it Datumaro wants it in no group
             return [datumaro.Points(numbers, visible, **common | {"group": 0})]
         box = datumaro.Bbox(left, top, right - left, bottom - top, **common)
@@ -184,7 +184,7 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
     if isinstance(shape, Rectangle) and not shape.rotation:
         left, top, right, bottom = shape.box_xyxy
         return [datumaro.Bbox(left, top, right - left, bottom - top, **common)]
-    outline = _outline(shape)
+    outline = outline_xy(shape)
     return [datumaro.Polygon(outline.ravel().tolist(), **common)] if outline is not None else []
 
 
@@ -204,51 +204,12 @@ def coco_runs(mask: Mask, size_hw: tuple[int, int]) -> list[int]:
 def _for_yolo(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
     from datumaro.components import annotation as datumaro
 
-    box = _box(shape)
-    if box is None:
+    box_xyxy = None if isinstance(shape, (Points, Polyline)) else bounds_xyxy(shape)
+    if box_xyxy is None:
         return []
-    left, top, right, bottom = box
-    left, right = (min(max(v, 0.0), float(size_hw[1])) for v in (left, right))
-    top, bottom = (min(max(v, 0.0), float(size_hw[0])) for v in (top, bottom))
+    left, top, right, bottom = clip_box(box_xyxy, size_hw)
     flat = right <= left or bottom <= top
     return [] if flat else [datumaro.Bbox(left, top, right - left, bottom - top, label=label)]
-
-
-def _outline(shape: Shape) -> NDArray[np.float64] | None:
-    """(N, 2) corners around a shape that has an area, None for others."""
-    if isinstance(shape, Rectangle):
-        left, top, right, bottom = shape.box_xyxy
-        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-        return _turned(corners, shape.rotation)
-    if isinstance(shape, Ellipse):
-        angles = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
-        around = np.stack((np.cos(angles), np.sin(angles)), axis=1) * shape.radii_xy + shape.center_xy
-        return _turned(around, shape.rotation)
-    return shape.points_xy if isinstance(shape, Polygon) else None
-
-
-def _turned(points_xy: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Points turned clockwise on the screen about the middle of their box."""
-    center = (points_xy.min(axis=0) + points_xy.max(axis=0)) / 2
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turned: NDArray[np.float64] = (points_xy - center) @ np.array([[cos, sin], [-sin, cos]]) + center
-    return turned
-
-
-def _box(shape: Shape) -> Any:
-    """(left, top, right, bottom) around a shape that has an area, None for others."""
-    if isinstance(shape, Mask):
-        return shape.box_xyxy
-    if isinstance(shape, Skeleton):
-        points = np.array([(joint.x, joint.y) for joint in shape.joints if joint.visible])
-    elif isinstance(shape, Cuboid):
-        points = shape.points_xy
-    else:
-        found = _outline(shape)
-        if found is None:
-            return None
-        points = found
-    return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
 
 def _element(shape: Shape, labels: Labels) -> ElementTree.Element:

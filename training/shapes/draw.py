@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.shapes import Joint
+from common.vision.geometry import points_bounds_xyxy, rotated_corners, rotated_size_wh
 
 SHAPES = ("circle", "square", "triangle")
 RECTANGLES = ("bar", "tile")
@@ -320,9 +321,8 @@ def _random_rectangle(rng: np.random.Generator, size_hw: Size) -> _Draft:
     else:
         long, ratio = min(size_hw) * rng.uniform(0.18, 0.36), rng.uniform(1.5, 2)
     degrees = rng.uniform(0, 180)
-    turn = math.radians(degrees)
-    cos, sin, short = abs(math.cos(turn)), abs(math.sin(turn)), long / ratio
-    half = np.array([long * cos + short * sin, long * sin + short * cos]) / 2
+    short = long / ratio
+    half = np.array(rotated_size_wh((long, short), degrees)) / 2
     center = rng.uniform(half, np.array([width, height]) - half)
     return _rectangle(RECTANGLES[class_id], class_id, (center[0], center[1], long, short, degrees))
 
@@ -361,19 +361,10 @@ def _random_block(rng: np.random.Generator, near_xy: Floats, size: float) -> _Dr
 
 
 def _rectangle(label: str, class_id: int, rotated: tuple[float, float, float, float, float]) -> _Draft:
-    outline = rotated_to_outline(rotated)
-    reach = (*outline.min(axis=0), *outline.max(axis=0))
     cx, cy, w, h, degrees = (float(v) for v in rotated)
+    outline = rotated_corners((cx, cy), (w, h), degrees)
+    reach = points_bounds_xyxy(outline)
     return _Draft(label, class_id, (_convex(outline),), reach, w * h, outline, max(w, h), (cx, cy, w, h, degrees))
-
-
-def rotated_to_outline(rotated: tuple[float, float, float, float, float]) -> Floats:
-    """(4, 2) corners, clockwise on the screen, of (cx, cy, w, h, degrees): w lies along x before it is turned clockwise."""
-    cx, cy, w, h, degrees = rotated
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2
-    outline: Floats = corners @ np.array([[cos, sin], [-sin, cos]]) + (cx, cy)
-    return outline
 
 
 # Signed distances in pixels, negative inside. x is (1, w), y is (h, 1), the result (h, w).

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.shapes.draw import Scene, Thing, rotated_to_outline
+from common.shapes import Rectangle
+from common.vision.geometry import shared_areas
+from training.shapes.draw import Scene, Thing
 from training.shapes.train import TASKS
 
 SIZES_HW = ((480, 640), (600, 800), (720, 1280), (800, 600))
@@ -126,10 +127,14 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 def rotated_iou(a: Floats, b: Floats) -> float:
     """Of two (cx, cy, w, h, degrees)."""
-    outline_a, outline_b = (rotated_to_outline(tuple(box.tolist())).astype(np.float32) for box in (a, b))
-    shared, _ = cv2.intersectConvexConvex(outline_a, outline_b)
-    union = float(a[2] * a[3] + b[2] * b[3]) - shared
+    shared, own, its_own = shared_areas(*(_rectangle(*box.tolist()) for box in (a, b)))
+    union = own + its_own - shared
     return shared / union if union > 0 else 0.0
+
+
+def _rectangle(cx: float, cy: float, width: float, height: float, degrees: float) -> Rectangle:
+    box_xyxy = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+    return Rectangle(box_xyxy=box_xyxy, rotation=degrees)
 
 
 def fresh_scenes(task: str, count: int) -> Iterator[Scene]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.protocol import Image
+from common.vision.geometry import pixels_of_box
 
 _SIDE = 64  # pixels: every box is scaled to a square of this side
 _CELLS = 4  # cells along a side; each has histograms of its own, so that the place of a colour counts
@@ -38,9 +39,7 @@ class ModelHandler:
 
 def _patch(image: Image, box_xyxy: NDArray[np.float64]) -> Image:
     """The part of the image in a box, at least one pixel of it, as a square of _SIDE."""
-    height, width = image.shape[:2]
-    left, top = np.clip(np.floor(box_xyxy[:2]), 0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.clip(np.ceil(box_xyxy[2:]), (left + 1, top + 1), (width, height)).astype(int)
+    left, top, right, bottom = pixels_of_box(box_xyxy, image.shape[:2])
     crop = image[top:bottom, left:right]
     # Averaged where it shrinks: a descriptor must not depend on which pixels happen to be hit.
     sides = min(crop.shape[1], _SIDE), min(crop.shape[0], _SIDE)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.protocol import Image, Prompt
 from common.serving.options import check_range
+from common.vision.geometry import pixels_of_box
 
 Bitmap = NDArray[np.bool_]
 
@@ -81,9 +82,7 @@ class _Region:
     @classmethod
     def around(cls, box_xyxy: tuple[float, ...], size_hw: tuple[int, int]) -> _Region:
         """All pixels of an image that a box touches; at least one."""
-        left, right = _pixel_range(box_xyxy[0], box_xyxy[2], size_hw[1])
-        top, bottom = _pixel_range(box_xyxy[1], box_xyxy[3], size_hw[0])
-        return cls(left, top, right, bottom)
+        return cls(*pixels_of_box(box_xyxy, size_hw))
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -97,11 +96,6 @@ class _Region:
     def of(self, pixels: NDArray) -> NDArray:
         """The part of an array (H, W, ...) that lies in this region; a view of it."""
         return pixels[self.top : self.bottom, self.left : self.right]
-
-
-def _pixel_range(low: float, high: float, size: int) -> tuple[int, int]:
-    first = min(max(int(np.floor(low)), 0), size - 1)
-    return first, min(max(int(np.ceil(high)), first + 1), size)
 
 
 class _View:

@@ -24,7 +24,8 @@ from common.errors import BadState
 from common.protocol import Image
 from common.serving.options import check_range
 from common.shapes import Mask, Points, Polygon, Rectangle, Shape
-from common.vision.mask import cropped, outline_to_mask
+from common.vision.geometry import box_area, clip_box, clip_point, ellipse_points, rotated_size_wh
+from common.vision.mask import combined, cropped, outline_to_mask
 
 Grey = NDArray[np.uint8]
 Bitmap = NDArray[np.bool_]
@@ -125,8 +126,7 @@ class ModelHandler:
         grid, size = track.drawn.grid, track.pose.size
         center = track.pose.center + track.motion * (1 + min(track.lost, _COASTING))
         if track.lost:  # whatever has left the image comes back at its edge
-            height, width = frame.size_hw
-            center = complex(min(max(center.real, 0), width), min(max(center.imag, 0), height))
+            center = complex(*clip_point((center.real, center.imag), frame.size_hw))
         start = _Pose(size, center)
         reach = min(max(self._search_range * max(grid.inner_wh), 2 * _MARGIN), _LONGEST_SIDE) * min(1 + track.lost, 3)
         # At half the patch's resolution: four times as fast, and points are followed from there anyway.
@@ -204,10 +204,10 @@ class _Pose:
     def can_be_seen(self, drawn: _Drawn, size_hw: tuple[int, int]) -> bool:
         """Whether enough of the upright box around the object is in an image of (height, width), and large enough."""
         size = abs(self.size) * complex(*drawn.extent_wh)
-        x = min(self.center.real + size.real / 2, size_hw[1]) - max(self.center.real - size.real / 2, 0)
-        y = min(self.center.imag + size.imag / 2, size_hw[0]) - max(self.center.imag - size.imag / 2, 0)
+        low, high = self.center - size / 2, self.center + size / 2
+        inside = box_area(clip_box((low.real, low.imag, high.real, high.imag), size_hw))
         large_enough = max(size.real, size.imag) >= min(_SMALLEST, *drawn.extent_wh)
-        return large_enough and max(x, 0) * max(y, 0) >= _VISIBLE * size.real * size.imag
+        return large_enough and inside >= _VISIBLE * size.real * size.imag
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +247,11 @@ class _Drawn:
     def of(cls, shape: Shape, size_hw: tuple[int, int]) -> _Drawn:
         if isinstance(shape, Rectangle):
             left, top, right, bottom = shape.box_xyxy
-            corner = complex(right - left, bottom - top) / 2
-            turn = _turn(shape.rotation)
-            extent = [2 * max(abs((z * turn).real), abs((z.conjugate() * turn).real)) for z in (corner, corner * 1j)]
-            extent = [max(side, 1.0) for side in extent]
-            center = complex(left + right, top + bottom) / 2
-            return cls(shape.type, center, (extent[0], extent[1]), shape.rotation, (np.array([corner]),))
+            size_wh = right - left, bottom - top
+            width, height = rotated_size_wh(size_wh, shape.rotation)
+            center, corner = complex(left + right, top + bottom) / 2, complex(*size_wh) / 2
+            extent_wh = max(width, 1.0), max(height, 1.0)
+            return cls(shape.type, center, extent_wh, shape.rotation, (np.array([corner]),))
         if isinstance(shape, Mask):
             contours = _contours(shape)
         elif isinstance(shape, (Polygon, Points)):
@@ -284,9 +283,8 @@ class _Drawn:
 
         if self.kind == "rectangle":
             corner = self.contours[0][0]
-            angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-            ellipse = (corner.real * np.cos(angles) + 1j * corner.imag * np.sin(angles)) * _turn(self.rotation)
-            cv2.fillPoly(bitmap, [pixels(ellipse)], 1, shift=4)
+            ellipse = ellipse_points((0, 0), (corner.real, corner.imag), self.rotation, count=40)
+            cv2.fillPoly(bitmap, [pixels(ellipse @ (1, 1j))], 1, shift=4)
         elif self.kind == "points":
             # What lies between points is taken for a part of what they are on.
             hull = cv2.convexHull(pixels(self.contours[0]))
@@ -312,10 +310,6 @@ class _Drawn:
         return (Polygon if self.kind == "polygon" else Points)(points_xy=contours[0])
 
 
-def _turn(degrees: float) -> complex:
-    return complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
-
-
 def _contours(mask: Mask) -> list[Complex]:
     """The outlines of a mask's parts and holes along the pixels' edges; simplified, the smallest left out, if too many."""
     # On a grid twice as fine, the centre of a boundary pixel in column f belongs to the edge at (f + 1) // 2.
@@ -337,18 +331,7 @@ def _contours(mask: Mask) -> list[Complex]:
 
 def _filled(contours: list[NDArray[np.float64]], size_hw: tuple[int, int]) -> Mask:
     """The pixels of an image that are inside an odd number of contours."""
-    parts = [outline_to_mask(contour, size_hw) for contour in contours]
-    boxes = np.array([part.box_xyxy for part in parts if part.bitmap.size])
-    if not len(boxes):
-        return Mask(bitmap=np.zeros((0, 0), np.bool_))
-    left, top = boxes[:, :2].min(axis=0).tolist()
-    right, bottom = boxes[:, 2:].max(axis=0).tolist()
-    bitmap = np.zeros((bottom - top, right - left), np.bool_)
-    for part in parts:
-        x0, y0, x1, y1 = part.box_xyxy
-        if part.bitmap.size:
-            bitmap[y0 - top : y1 - top, x0 - left : x1 - left] ^= part.bitmap
-    return cropped(Mask(bitmap=bitmap, left=left, top=top))
+    return cropped(combined([outline_to_mask(contour, size_hw) for contour in contours], np.logical_xor))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.shapes import Ellipse, Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
-from common.vision.tiling import bounds_of, find_in_tiles, overlap, shifted, tiles
+from common.shapes import Joint, Mask, Rectangle, Shape, Skeleton, Tag
+from common.vision.geometry import bounds_xyxy
+from common.vision.tiling import find_in_tiles, tiles
 
 SIZE = (300, 400)
 
@@ -87,14 +88,14 @@ def test_every_object_once_with_its_whole_extent(make: Callable[..., Shape]) -> 
     ]
     find = finder(objects, make)
     found = find_in_tiles(find, numbered(), tiles(SIZE, 200, 0.25))
-    assert sorted((s.label, *bounds_of(s).tolist()) for s in found) == sorted((n, *map(float, b)) for n, b in objects)
+    assert sorted((s.label, *bounds_xyxy(s)) for s in found) == sorted((n, *map(float, b)) for n, b in objects)
 
 
 @pytest.mark.parametrize("make", [rectangle, mask])
 def test_parts_are_joined_when_the_whole_was_not_found(make: Callable[..., Shape]) -> None:
     long = ("bus", (20, 100, 380, 140))
     found = find_in_tiles(finder([long], make, whole=False, least=0.1), numbered(), tiles(SIZE, 200, 0.25))
-    assert [bounds_of(shape).tolist() for shape in found] == [[20, 100, 380, 140]]
+    assert [list(bounds_xyxy(shape)) for shape in found] == [[20, 100, 380, 140]]
     if make is mask:
         assert found[0].bitmap.shape == (40, 360) and found[0].bitmap.all()
 
@@ -103,7 +104,7 @@ def test_neighbours_stay_apart() -> None:
     # Side by side across the tiles' edges, each cut by an edge or not: no two of them may be joined.
     row = [("car", (x, 100, x + 38, 130)) for x in range(0, 400, 40)]
     found = find_in_tiles(finder(row, rectangle, least=0.05), numbered(), tiles(SIZE, 200, 0.3))
-    assert sorted(bounds_of(s).tolist() for s in found) == [[float(v) for v in box] for _, box in row]
+    assert sorted(list(bounds_xyxy(s)) for s in found) == [[float(v) for v in box] for _, box in row]
 
 
 def test_what_the_network_tells_apart_in_one_tile_stays_apart() -> None:
@@ -171,26 +172,3 @@ def test_tags_come_from_the_whole_image_and_groups_stay_distinct() -> None:
     assert [s.label for s in found if isinstance(s, Tag)] == ["tag 0 400"]
     groups = [s.group for s in found if isinstance(s, Rectangle)]
     assert len(groups) == len(set(groups)) >= 2 and 0 not in groups
-
-
-def test_shifting() -> None:
-    joints = (Joint("a", 1, 2),)
-    shapes = {
-        Rectangle(box_xyxy=(1, 2, 3, 4)): (11, 22, 13, 24),
-        Ellipse(center_xy=(5, 5), radii_xy=(2, 1)): (13, 24, 17, 26),
-        Polygon(points_xy=[(0, 0), (4, 0), (0, 3)]): (10, 20, 14, 23),
-        Mask(bitmap=np.ones((2, 3), np.bool_), left=1, top=1): (11, 21, 14, 23),
-        Skeleton(joints=joints): (11, 22, 11, 22),
-    }
-    for shape, bounds in shapes.items():
-        assert bounds_of(shifted(shape, 10, 20)).tolist() == list(bounds)
-    outlined = Mask(bitmap=np.ones((1, 1), np.bool_), outline_xy=np.array([[0.0, 0], [1, 0], [1, 1]]))
-    assert shifted(outlined, 3, 4).outline_xy.tolist() == [[3, 4], [4, 4], [4, 5]]
-
-
-def test_overlap_of_turned_boxes_is_that_of_their_areas() -> None:
-    square = Rectangle(box_xyxy=(0, 0, 10, 10))
-    diamond = replace(square, rotation=45.0)
-    shared, own, its_own = overlap(square, diamond)
-    # A square and the same one turned by 45 degrees share a regular octagon: 2 (sqrt(2) - 1) of the square.
-    assert shared == pytest.approx(200 * (2**0.5 - 1), abs=1e-2) and own == its_own == 100

@@ -8,17 +8,21 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from getpass import getpass
 from pathlib import Path
-from typing import Any
 
 from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.runtime import available_cores
 from tools.annotate import export
+from tools.annotate.annotate_folder import annotate_folder
+from tools.annotate.console import say, stop_on_signal
 from tools.annotate.errors import CannotRun
+from tools.annotate.function import Function
 from tools.annotate.label_mapping import read_mapping
-from tools.annotate.run import Function, Options, WorkerPool, annotate_folder, annotate_task, say, stopping
+from tools.annotate.run import Run, RunOptions
+from tools.annotate.workers import WorkerPool
 from tools.collection import ROOT, lacks, resolve
 
 _EPILOG = """
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     function = _function(given)
-    options = Options(
+    options = RunOptions(
         frames=given.frames,
         given_labels=read_mapping(given.mapping, given.map),
         allow_unmatched=given.allow_unmatched,
@@ -62,23 +66,22 @@ def _run(given: argparse.Namespace) -> int:
         pictures=given.pictures,
         formats=given.formats,
     )
-    crew = WorkerPool(function, _workers(function) if given.workers is None else given.workers)
-    with stopping() as stop:
-        try:
-            if given.images:
-                if function.kind != "detector":
-                    raise CannotRun("for a folder of images the function must be a detector")
-                done = annotate_folder(given.images, given.output, function, crew, options, stop)
-            else:
-                done = _annotate_tasks(given, function, crew, options, stop)
-        finally:
-            crew.close()
+    size = _default_workers(function) if given.workers is None else given.workers
+    pool = WorkerPool(size, function.timeout_s, threads=bool(function.urls))
+    with stop_on_signal() as stop, closing(pool):
+        run = Run(function, pool, options, stop)
+        if not given.images:
+            done = _annotate_tasks(given, run)
+        elif function.kind == "detector":
+            done = annotate_folder(given.images, given.output, run)
+        else:
+            raise CannotRun("--images: the function must be a detector")
     return 130 if stop.is_set() else 0 if done else 1
 
 
-def _annotate_tasks(
-    given: argparse.Namespace, function: Function, crew: WorkerPool, options: Options, stop: Any
-) -> bool:
+def _annotate_tasks(given: argparse.Namespace, run: Run) -> bool:
+    # Imported here: CVAT's SDK is not needed for a folder, nor in the workers' processes.
+    from tools.annotate.annotate_task import annotate_task
     from tools.annotate.cvat_client import CvatClient
     from tools.annotate.tracks import make_tracks
 
@@ -90,27 +93,25 @@ def _annotate_tasks(
         insecure=given.insecure,
         log=logging.getLogger("cvat"),
     )
-    annotate = make_tracks if function.kind == "reid" else annotate_task
-    try:
+    annotate = make_tracks if run.function.kind == "reid" else annotate_task
+    with closing(cvat):
         tasks = cvat.tasks_of_project(given.project) if given.project is not None else given.task
         done = True
-        for identifier in tasks:
-            if stop.is_set():
+        for number in tasks:
+            if run.stop.is_set():
                 break
             try:
-                done &= annotate(cvat, cvat.task(identifier), function, crew, options, stop)
+                done &= annotate(cvat, cvat.task(number), run)
             except CannotRun as error:
                 if len(tasks) == 1:
                     raise
                 done = False
-                say(f"task {identifier}: {error}")
+                say(f"task {number}: {error}")
         return done
-    finally:
-        cvat.close()
 
 
 def _function(given: argparse.Namespace) -> Function:
-    directory, kind = None, given.kind
+    config, kind = None, given.kind
     options = {}
     for text in given.option:
         name, separator, value = text.partition("=")
@@ -118,20 +119,18 @@ def _function(given: argparse.Namespace) -> Function:
             raise CannotRun(f"--option: expected NAME=VALUE, got {text!r}")
         options[name.lower()] = value
     if given.function:
-        directory = resolve(given.function)
-        kind = FunctionConfig.load(directory).kind
+        config = FunctionConfig.load(resolve(given.function))
+        kind = config.kind
         # Options may say where the weights are.
         settings = {**os.environ, **{name.upper(): value for name, value in options.items()}}
-        missing = [] if given.endpoint else lacks(directory, settings)
+        missing = [] if given.endpoint else lacks(config.directory, settings)
         if missing:
-            raise CannotRun(f"{given.function} can't run here, for want of {'; '.join(missing)}")
+            raise CannotRun(f"{given.function} can't run here; missing: {'; '.join(missing)}")
     if kind not in ("detector", "reid"):
-        raise CannotRun(
-            f"{given.function} is of kind {kind}: it needs a user for every object; detectors and reid don't"
-        )
+        raise CannotRun(f"{given.function} is of kind {kind}, which needs a user's clicks; expected a detector or reid")
     return Function(
         kind=kind,
-        directory=directory,
+        config=config,
         options=options,
         urls=tuple(given.endpoint),
         threshold=given.threshold,
@@ -140,7 +139,7 @@ def _function(given: argparse.Namespace) -> Function:
     )
 
 
-def _workers(function: Function) -> int:
+def _default_workers(function: Function) -> int:
     if function.urls:
         return 2 * len(function.urls)
     # Each has a copy of the model, and a share of the cores.

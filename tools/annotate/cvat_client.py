@@ -1,24 +1,26 @@
-"""A CVAT server, through the session of CVAT's own SDK: tasks, frames and annotations.
+"""A client of a CVAT server, on the session of CVAT's own SDK: tasks, frames and annotations.
 
-Annotations go and come as JSON text and plain objects: the SDK's models check every number of every mask in Python,
-which takes longer than finding the mask.
+Annotations are sent and received as JSON, not as the SDK's models, which check every number of every mask in Python and
+take longer than the model that finds the mask.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import random
 import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import urllib3
@@ -32,46 +34,56 @@ from tools.annotate.errors import CannotRun, FrameError
 from tools.annotate.image_files import ImageFile
 from tools.annotate.label_mapping import TaskLabel
 
-DOWNLOADS = 3  # side by side; with the upload the four connections that the SDK keeps
+DOWNLOADS = 3  # at a time; with the upload, the four connections that the SDK keeps
 CHUNKS_AHEAD = 3
-_TRIES = 5
-_FIRST_PAUSE = 0.5  # seconds, doubled after each try
+_STOP_INTERVAL_S = 0.2  # between two looks at whether the run is to stop
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between tries
+_LONGEST_PAUSE_S = 10.0  # that the server can ask for with Retry-After
 _TIMEOUT = urllib3.Timeout(connect=15, read=300)
 _REDIRECTS_ONLY = urllib3.Retry(total=None, redirect=3, connect=0, read=0, status=0, other=0)
-_PASSING = (429, 500, 502, 503, 504)  # statuses that may be others a moment later
+_TEMPORARY = (429, 500, 502, 503, 504)  # statuses after which the same request may succeed
 
 
 class Refused(Exception):
-    """The server took a request and answered that it is wrong. status: its HTTP status."""
+    """The server has refused a request."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
+        """The HTTP status."""
 
 
 class Unanswered(Exception):
-    """Nobody knows whether the server did what it was asked to: no answer, or an error of its own."""
+    """It is not known whether the server has carried out a request: no answer, or a server error."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """How long the server asks to wait, in seconds."""
+
+
+Annotations = dict[str, list[dict[str, Any]]]
+"""Annotations as in the server's JSON: tags, shapes and tracks."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task with what is needed to annotate it.
-
-    names: the file name of each frame. deleted: frames that were taken out. chunk_size: frames of a chunk, or None
-    when its frames can't be had in chunks (videos).
-    """
+    """What is needed of a task to annotate it."""
 
     id: int
     name: str
     project_id: int | None
     names: Sequence[str]
+    """The file name of each frame."""
     deleted: frozenset[int]
+    """The frames that were deleted."""
     chunk_size: int | None
+    """The number of frames in a chunk; None when the frames can't be had in chunks (videos)."""
     labels: Sequence[TaskLabel]
 
 
 class CvatClient:
-    """A session. token: a personal access token; user: (name, password) instead of it."""
+    """A session with a server."""
 
     def __init__(
         self,
@@ -83,92 +95,142 @@ class CvatClient:
         insecure: bool = False,
         log: logging.Logger,
     ):
+        """Logs in.
+
+        Args:
+            url: the server's address.
+            token: a personal access token.
+            user: (name, password) instead of a token.
+            organization: the slug of the organization that the tasks belong to.
+            insecure: don't check the server's certificate.
+            log: for the SDK.
+
+        Raises:
+            CannotRun: when the server does not answer or refuses the login.
+        """
         self.url = url.rstrip("/")
-        try:
+        with self._errors(f"{self.url}: login refused", ": check the name and the password"):
             self._client = Client(url, logger=log, config=Config(verify_ssl=not insecure), check_server_version=False)
             self._client.login(AccessTokenCredentials(token) if token else PasswordCredentials(*(user or ("", ""))))
-        except ApiException as error:
-            raise CannotRun(f"{url}: no entry: {_reason(error)}; check --token or --user") from error
-        except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise CannotRun(f"{url}: no CVAT server answers: {_short(error)}") from error
         if organization is not None:
             self._client.organization_slug = organization
 
     def close(self) -> None:
+        """Logs out."""
         self._client.close()
 
-    def task(self, identifier: int) -> Task:
-        """Raises CannotRun when there is none, or it has no pictures."""
-        try:
-            found = self._client.tasks.retrieve(identifier)
+    def task(self, number: int) -> Task:
+        """A task with what is needed to annotate it.
+
+        Args:
+            number: its id.
+
+        Raises:
+            CannotRun: when there is no such task, or it has no images.
+        """
+        with self._errors(f"task {number}"):
+            found = self._client.tasks.retrieve(number)
             if not found.size or found.dimension != "2d":
-                raise CannotRun(f"task {identifier} has no pictures")
+                raise CannotRun(f"task {number} has no images")
             meta = found.get_meta()
             labels = to_json(found.get_labels())
-        except ApiException as error:
-            raise CannotRun(f"task {identifier}: {_reason(error)}") from error
-        except urllib3.exceptions.HTTPError as error:
-            raise CannotRun(f"{self.url}: no CVAT server answers: {_short(error)}") from error
-        images = found.data_original_chunk_type == "imageset"
         names = [frame.name for frame in meta.frames]
         if len(names) != found.size:  # a video has one name for all of its frames
             names = [f"{names[0] if names else found.name} frame {i}" for i in range(found.size)]
         return Task(
-            id=identifier,
+            id=number,
             name=found.name,
             project_id=found.project_id,
             names=names,
             deleted=frozenset(meta.deleted_frames),
-            chunk_size=found.data_chunk_size if images else None,
+            chunk_size=found.data_chunk_size if found.data_original_chunk_type == "imageset" else None,
             labels=[TaskLabel.from_server(label) for label in labels],
         )
 
-    def tasks_of_project(self, identifier: int) -> list[int]:
+    def tasks_of_project(self, number: int) -> list[int]:
+        """The ids of a project's tasks, in order.
+
+        Args:
+            number: the project's id.
+
+        Raises:
+            CannotRun: when there is no such project.
+        """
+        with self._errors(f"project {number}"):
+            return sorted(task.id for task in self._client.projects.retrieve(number).get_tasks())
+
+    def file_stem(self, task: Task) -> str:
+        """How the names of files about a task begin, such as "cvat.example.org-task-5".
+
+        Args:
+            task: a task of this server.
+        """
+        parts = urlsplit(self.url if "://" in self.url else f"//{self.url}")
+        host = f"{parts.hostname}-{parts.port}" if parts.port else parts.hostname
+        return f"{host}-task-{task.id}"
+
+    @contextmanager
+    def _errors(self, subject: str, remedy: str = "") -> Iterator[None]:
+        """Makes CannotRun of the SDK's errors."""
         try:
-            return sorted(task.id for task in self._client.projects.retrieve(identifier).get_tasks())
+            yield
         except ApiException as error:
-            raise CannotRun(f"project {identifier}: {_reason(error)}") from error
-        except urllib3.exceptions.HTTPError as error:
+            status = f"{error.status} {error.reason}" if error.status else str(error.reason)
+            raise CannotRun(f"{subject}: {status}{remedy or _login_remedy(error.status)}") from error
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise CannotRun(f"{self.url}: no CVAT server answers: {_short(error)}") from error
 
     # Frames.
 
-    def pictures(self, task: Task, frames: Sequence[int], stop: threading.Event) -> Iterator[ImageFile]:
-        """The frames in order, a few chunks read ahead; one that can't be had comes with its error.
+    def images(
+        self, task: Task, frames: Sequence[int], stop: threading.Event, in_order: bool = False
+    ) -> Iterator[ImageFile]:
+        """Downloads frames, a few chunks ahead; one that can't be downloaded comes with its error.
 
-        Raises CannotRun when the server is gone.
+        Args:
+            task: the frames' task.
+            frames: their numbers in ascending order.
+            stop: ends the iteration when it is set.
+            in_order: give the frames in this order; otherwise as they arrive, so that one which is tried again does
+                not hold up the others.
+
+        Raises:
+            CannotRun: when the server does not answer any more.
         """
         size = task.chunk_size or 1
-        groups = [(number, list(group)) for number, group in groupby(frames, lambda frame: frame // size)]
-
-        def fetch(number: int, wanted: list[int]) -> Callable[[], Iterator[ImageFile]]:
-            # The parts of a chunk are unpacked where they are used, one at a time.
-            if task.chunk_size is None:
-                picture = self._frame(task, wanted[0])
-                return lambda: iter([picture])
-            try:
-                data = self._data(task, "chunk", number)
-                archive = zipfile.ZipFile(io.BytesIO(data))
-                members = archive.infolist()
-                if wanted[-1] - number * size >= len(members):
-                    raise FrameError(f"the chunk has only {len(members)} frames")
-            except (FrameError, zipfile.BadZipFile):  # then one by one, to find out which are bad
-                return lambda: (self._frame(task, frame) for frame in wanted)
-            return lambda: (self._unpacked(task, archive, members, frame) for frame in wanted)
-
+        # A download is one frame, or (number of a chunk, its wanted frames).
+        left = deque((number, list(group)) for number, group in groupby(frames, lambda frame: frame // size))
         ahead = CHUNKS_AHEAD if task.chunk_size else 4 * DOWNLOADS
         with ThreadPoolExecutor(DOWNLOADS, "download") as pool:
-            coming: deque[Future[Callable[[], Iterator[ImageFile]]]] = deque()
-            rest = iter(groups)
+            coming: list[Future[Iterator[ImageFile] | list[int]]] = []
             try:
-                while not stop.is_set():
-                    while len(coming) <= ahead and (group := next(rest, None)) is not None:
-                        coming.append(pool.submit(fetch, *group))
-                    if not coming:
-                        return
-                    yield from coming.popleft().result()()
+                while not stop.is_set() and (left or coming):
+                    while left and len(coming) <= ahead:
+                        coming.append(pool.submit(self._download, task, *left.popleft()))
+                    done = wait(coming[:1] if in_order else coming, _STOP_INTERVAL_S, FIRST_COMPLETED).done
+                    if not done:
+                        continue
+                    index = next(i for i, future in enumerate(coming) if future in done)
+                    content = coming.pop(index).result()
+                    if isinstance(content, list):  # a chunk that can't be had: frame by frame, to find the bad ones
+                        coming[index:index] = [pool.submit(self._download_frame, task, frame) for frame in content]
+                    else:
+                        yield from content
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _download(self, task: Task, number: int, wanted: list[int]) -> Iterator[ImageFile] | list[int]:
+        """The frames of a chunk, unpacked when they are used; or their numbers when the chunk can't be had."""
+        if task.chunk_size is None:
+            return self._download_frame(task, wanted[0])
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(self._data(task, "chunk", number)))
+        except (FrameError, zipfile.BadZipFile):
+            return wanted
+        members = archive.infolist()
+        if wanted[-1] - number * task.chunk_size >= len(members):
+            return wanted
+        return (self._unpacked(task, archive, members, frame) for frame in wanted)
 
     def _unpacked(self, task: Task, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], frame: int) -> ImageFile:
         try:
@@ -176,66 +238,110 @@ class CvatClient:
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             return ImageFile(frame, task.names[frame], None, f"damaged in its chunk: {error}")
 
-    def _frame(self, task: Task, frame: int) -> ImageFile:
+    def _download_frame(self, task: Task, frame: int) -> Iterator[ImageFile]:
         try:
-            return ImageFile(frame, task.names[frame], self._data(task, "frame", frame))
+            image = ImageFile(frame, task.names[frame], self._data(task, "frame", frame))
         except FrameError as error:
-            return ImageFile(frame, task.names[frame], None, str(error))
+            image = ImageFile(frame, task.names[frame], None, str(error))
+        return iter([image])
 
     def _data(self, task: Task, kind: str, number: int) -> bytes:
         query = {"type": kind, "number": number, "quality": "original"}
         try:
-            return self._patiently("GET", f"/api/tasks/{task.id}/data/", query)
+            return self._repeat("GET", f"/api/tasks/{task.id}/data/", query)
         except Refused as error:
             if error.status in (401, 403):
-                raise CannotRun(f"task {task.id}: the server answers {error}") from error
+                raise CannotRun(f"task {task.id}: the server answers {error}{_login_remedy(error.status)}") from error
             raise FrameError(f"the server answers {error}") from error
 
     # Annotations.
 
-    def annotations(self, task: Task) -> dict[str, list[dict[str, Any]]]:
-        """All annotations of a task: tags, shapes and tracks. Raises CannotRun."""
+    def annotations(self, task: Task) -> Annotations:
+        """All annotations of a task.
+
+        Args:
+            task: the task.
+
+        Raises:
+            CannotRun: when the server does not give them.
+        """
         try:
-            content = orjson.loads(self._patiently("GET", f"/api/tasks/{task.id}/annotations/"))
+            content = orjson.loads(self._repeat("GET", f"/api/tasks/{task.id}/annotations/"))
         except Refused as error:
             raise CannotRun(f"the annotations of task {task.id} can't be read: {error}") from error
         return {kind: content.get(kind) or [] for kind in ("tags", "shapes", "tracks")}
 
     def clear(self, task: Task) -> None:
-        """Removes all annotations of a task. Raises CannotRun."""
+        """Removes all annotations of a task.
+
+        Args:
+            task: the task.
+
+        Raises:
+            CannotRun: when the server does not do it.
+        """
         try:
-            self._patiently("DELETE", f"/api/tasks/{task.id}/annotations/")
+            self._repeat("DELETE", f"/api/tasks/{task.id}/annotations/")
         except Refused as error:
             raise CannotRun(f"the annotations of task {task.id} can't be removed: {error}") from error
 
     def create(self, task: Task, payload: bytes) -> None:
-        """Adds annotations, once. payload: JSON text. Raises Refused or Unanswered."""
+        """Adds annotations; asks the server only once, as a second request would add them again.
+
+        Args:
+            task: the task.
+            payload: the annotations as JSON.
+
+        Raises:
+            Refused: when the server does not take them.
+            Unanswered: when it is not known whether it has.
+        """
         self._once("PATCH", f"/api/tasks/{task.id}/annotations/", {"action": "create"}, payload)
 
     def delete(self, task: Task, payload: bytes) -> None:
-        """Removes annotations by their ids; doing it twice is no harm. Raises Refused or CannotRun."""
-        self._patiently("PATCH", f"/api/tasks/{task.id}/annotations/", {"action": "delete"}, payload)
+        """Removes annotations by their ids; doing it twice does no harm.
+
+        Args:
+            task: the task.
+            payload: the annotations as JSON.
+
+        Raises:
+            Refused: when the server does not do it.
+            CannotRun: when it does not answer.
+        """
+        self._repeat("PATCH", f"/api/tasks/{task.id}/annotations/", {"action": "delete"}, payload)
 
     def replace(self, task: Task, payload: bytes) -> None:
-        """Puts annotations in the place of all there are; doing it twice is no harm. Raises Refused or CannotRun."""
-        self._patiently("PUT", f"/api/tasks/{task.id}/annotations/", {}, payload)
+        """Replaces all annotations of a task; doing it twice does no harm.
 
-    def _patiently(
-        self, method: str, path: str, query: dict[str, Any] | None = None, body: bytes | None = None
+        Args:
+            task: the task.
+            payload: the new annotations as JSON.
+
+        Raises:
+            Refused: when the server does not do it.
+            CannotRun: when it does not answer.
+        """
+        self._repeat("PUT", f"/api/tasks/{task.id}/annotations/", {}, payload)
+
+    def _repeat(
+        self, method: str, path: str, query: Mapping[str, object] | None = None, body: bytes | None = None
     ) -> bytes:
-        """A request that can be repeated, repeated until it is answered. Raises Refused, or CannotRun when it never is."""
-        for attempt in range(_TRIES):
+        """Sends a request until it is answered. Raises Refused, or CannotRun when there is no answer."""
+        for pause in itertools.chain(_PAUSES_S, [None]):
             try:
                 return self._once(method, path, query or {}, body)
             except Unanswered as error:
-                last = error
-            if attempt + 1 < _TRIES:
-                time.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(1, 1.2))  # noqa: S311 - not a secret
-        if isinstance(last.__cause__, Refused):
-            raise last.__cause__
-        raise CannotRun(f"{self.url}: {last}") from last
+                refused = error.__cause__
+                # An error of the server's own code comes again; a busy or restarting server is given more time.
+                if pause is None or (isinstance(refused, Refused) and refused.status == 500 and pause > 1):
+                    if isinstance(refused, Refused):
+                        raise refused from error
+                    raise CannotRun(f"{self.url}: {error}") from error
+                time.sleep(max(pause * random.uniform(1, 1.2), error.retry_after_s))  # noqa: S311 - not a secret
+        raise AssertionError("unreachable")
 
-    def _once(self, method: str, path: str, query: dict[str, Any], body: bytes | None) -> bytes:
+    def _once(self, method: str, path: str, query: Mapping[str, object], body: bytes | None) -> bytes:
         headers = {**make_request_headers(self._client.api_client), "Content-Type": "application/json"}
         url = f"{self._client.api_map.host}{path}" + (f"?{urlencode(query)}" if query else "")
         pool = self._client.api_client.rest_client.pool_manager
@@ -243,17 +349,24 @@ class CvatClient:
             response = pool.request(method, url, body=body, headers=headers, timeout=_TIMEOUT, retries=_REDIRECTS_ONLY)
         except urllib3.exceptions.HTTPError as error:
             raise Unanswered(_short(error)) from error
-        if response.status in _PASSING:
-            refused = Refused(response.status, f"{response.status} {response.reason}")
-            raise Unanswered(str(refused)) from refused
+        status = f"{response.status} {response.reason}"
+        if response.status in _TEMPORARY:
+            seconds = response.headers.get("Retry-After", "")
+            pause = min(float(seconds), _LONGEST_PAUSE_S) if seconds.isdecimal() else 0.0
+            raise Unanswered(status, pause) from Refused(response.status, status)
         if not 200 <= response.status <= 299:
             text = response.data.decode("utf-8", "replace")
-            raise Refused(response.status, f"{response.status} {response.reason}: {text[:300]}")
+            raise Refused(response.status, f"{status}: {text[:300]}")
         return bytes(response.data)
 
 
-def _reason(error: ApiException) -> str:
-    return f"{error.status} {error.reason}" if error.status else str(error.reason)
+def _login_remedy(status: int | None) -> str:
+    if status != 401:
+        return ""
+    return (
+        ": set CVAT_ACCESS_TOKEN to a personal access token of this server (made on CVAT's profile page), "
+        "or give --user NAME"
+    )
 
 
 def _short(error: BaseException) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from tools.annotate.engines import FrameResult
 from tools.annotate.journal import Journal
+from tools.annotate.predictor import FrameResult
 
 _CHUNK = 20  # frames that are written to the disk together
 
@@ -28,7 +28,7 @@ class AnnotatedImage:
 
 
 class FolderResultWriter:
-    """What is done with the outcomes of a folder's images. tags, shapes, left_out: as those of `Uploader`."""
+    """What is done with the results of a folder's images. tags, shapes, left_out: as those of `Uploader`."""
 
     def __init__(self, path: Path, names: Sequence[str], journal: Journal):
         self.tags = self.shapes = 0
@@ -40,19 +40,19 @@ class FolderResultWriter:
         self._file.write(b"\n")  # what was being written when a run was killed is a line that is none
         self._new: list[int] = []
 
-    def __call__(self, outcome: FrameResult) -> None:
-        if outcome.annotations is None:
-            self._journal.note_bad(outcome.frame, outcome.error)
+    def __call__(self, result: FrameResult) -> None:
+        if result.annotations is None:
+            self._journal.note_bad(result.frame, result.error)
             return
-        found = outcome.annotations
+        found = result.annotations
         record = {
-            "frame": outcome.frame,
-            "name": self._names[outcome.frame],
-            "size": outcome.size_wh,
+            "frame": result.frame,
+            "name": self._names[result.frame],
+            "size": result.size_wh,
             "annotations": [orjson.Fragment(text) for text in (*found.tags, *found.shapes)],
         }
         self._file.write(orjson.dumps(record) + b"\n")
-        self._new.append(outcome.frame)
+        self._new.append(result.frame)
         self.tags += len(found.tags)
         self.shapes += len(found.shapes)
         self.left_out.update(found.left_out)

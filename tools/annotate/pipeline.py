@@ -1,4 +1,4 @@
-"""Pictures in, outcomes out: a thread feeds, each worker has a thread, and the caller's thread takes what is done."""
+"""Pictures in, results out: a thread feeds, each worker has a thread, and the caller's thread takes what is done."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from tools.annotate.engines import FrameInput, FrameResult
+from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import Worker
 
 T = TypeVar("T")
 _FEW_SECONDS = 0.2
 
 
-class Stop(threading.Event):
-    """Set when no more pictures are to be taken; what is in work is still finished."""
-
-
 def run(
     blocks: Iterable[Sequence[FrameInput] | FrameResult],
     workers: Sequence[Worker],
-    stop: Stop,
+    stop: threading.Event,
     consume: Callable[[FrameResult], None],
 ) -> None:
-    """Gives blocks to workers as they come free, and each outcome to `consume`, in this thread, as it comes.
+    """Gives blocks to workers as they come free, and each result to `consume`, in this thread, as it comes.
 
-    blocks: an outcome among them is of a picture that nobody needs to look at. No more than a few blocks are taken
+    blocks: an result among them is of a picture that nobody needs to look at. No more than a few blocks are taken
     ahead, so memory does not grow with their number. Raises what any of the parties raises, after all have ended.
     """
     waiting: queue.Queue[Sequence[FrameInput] | None] = queue.Queue(maxsize=2 * len(workers))
@@ -54,8 +50,8 @@ def run(
         try:
             for block in _taken(waiting, over):
                 if not stop.is_set():
-                    for outcome in worker.run(block):
-                        done.put(outcome)
+                    for result in worker.predict(block):
+                        done.put(result)
         except BaseException as error:
             fail(error)
         finally:
@@ -67,19 +63,19 @@ def run(
         thread.start()
     running = len(workers)
     while running:
-        outcome = done.get()
-        if outcome is None:
+        result = done.get()
+        if result is None:
             running -= 1
         elif not problems:
             try:
-                consume(outcome)
+                consume(result)
             except BaseException as error:
                 fail(error)
     threads[0].join()  # it has told the workers to end, so it ends as well
     while not done.empty():  # and may have put something after the last of them
-        outcome = done.get()
-        if outcome is not None and not problems:
-            consume(outcome)
+        result = done.get()
+        if result is not None and not problems:
+            consume(result)
     if problems:
         raise problems[0]
 

@@ -6,70 +6,89 @@ without a partner a track of its own. All boxes are replaced in one request, oth
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import orjson
 from tqdm import tqdm
 
 from tools.annotate import pipeline
-from tools.annotate.cvat_client import CvatClient, Refused, Task
-from tools.annotate.engines import FrameInput, FrameResult
+from tools.annotate.console import count, say
+from tools.annotate.cvat_client import Annotations, CvatClient, Refused, Task
 from tools.annotate.errors import CannotRun
 from tools.annotate.image_files import ImageFile, parse_frames
 from tools.annotate.journal import Journal, write_whole
-from tools.annotate.run import Function, Options, WorkerPool, digest, open_journal, run_name, say
+from tools.annotate.predictor import FrameInput, FrameResult
+from tools.annotate.run import Run, open_journal
 
-_BLOCK = 16  # pairs that a worker is given together: it looks at each of their frames once
+_BLOCK = 16  # pairs in a block: each of their frames is decoded once
 
 Boxes = Mapping[int, Sequence[dict[str, Any]]]
+"""Frame -> its rectangles, as in the server's JSON."""
 
 
-def make_tracks(
-    cvat: CvatClient, task: Task, function: Function, crew: WorkerPool, options: Options, stop: pipeline.Stop
-) -> bool:
-    """Turns the boxes of a task into tracks; whether all pairs of frames could be looked at. Raises CannotRun."""
+def make_tracks(cvat: CvatClient, task: Task, run: Run) -> bool:
+    """Turns the boxes of a task into tracks.
+
+    Args:
+        cvat: the server.
+        task: one of its tasks.
+        run: the reid function and the options.
+
+    Returns:
+        Whether all pairs of frames could be compared.
+
+    Raises:
+        CannotRun: when the run can't begin or go on.
+    """
+    options, function = run.options, run.function
     frames = [frame for frame in parse_frames(options.frames, len(task.names)) if frame not in task.deleted]
     before = cvat.annotations(task)
     boxes = _boxes_by_frame(before, frames)
-    count = sum(map(len, boxes.values()))
-    say(f"Task {task.id}, {task.name!r}: {count} boxes on {len(boxes)} of {len(frames)} frames, by {function.name}")
+    number = sum(map(len, boxes.values()))
+    say(
+        f"Task {task.id}, {task.name!r}: {count(number, 'box', 'boxes')} on {len(boxes)} of "
+        f"{count(len(frames), 'frame')}, function {function.name}"
+    )
     pairs = [(a, b) for a, b in itertools.pairwise(frames) if boxes.get(a) and boxes.get(b)]
     settings = {
-        "url": cvat.url, "task": task.id, **function.settings(), "frames": options.frames, "boxes": digest(boxes_facts(boxes)),
+        "url": cvat.url, "task": task.id, **function.settings(), "frames": options.frames,
+        "boxes": _digest(boxes_facts(boxes)),
     }  # fmt: skip
-    path = options.journals / f"{run_name(cvat, task)}-tracks.journal"
-    if not count:
-        return _nothing_left(path, options)
-    journal = open_journal(path, settings, options.resume, start_over=True)
-    with closing(journal):
+    path = options.journals / f"{cvat.file_stem(task)}-tracks.journal"
+    if not number:
+        return _nothing_left(path, options.resume)
+    with closing(open_journal(path, settings, options.resume, start_over=True)) as journal:
         todo = [pair for pair in pairs if pair[0] not in journal.found]
-        workers = crew.ready(function.reid(crew.count), journal) if todo else ()
+        workers = run.workers(function.predictor(None, run.pool.size), journal) if todo else ()
         with tqdm(total=len(pairs), initial=len(pairs) - len(todo), unit="pair", file=sys.stderr) as bar:
 
-            def take(outcome: FrameResult) -> None:
-                if outcome.partners is None:
-                    journal.note_bad(outcome.frame, outcome.error)
+            def take(result: FrameResult) -> None:
+                if result.partners is None:
+                    journal.note_bad(result.frame, result.error)
                 else:
-                    journal.note_found(outcome.frame, list(outcome.partners))
+                    journal.note_found(result.frame, list(result.partners))
                 bar.update()
 
             if workers:
                 wanted = sorted({frame for pair in todo for frame in pair})
-                pipeline.run(_blocks(cvat.pictures(task, wanted, stop), todo, boxes), workers, stop, take)
-        if stop.is_set():
-            say("The run was cut off before anything was changed; it goes on with --resume.")
+                images = cvat.images(task, wanted, run.stop, in_order=True)
+                pipeline.run(_blocks(images, todo, boxes), workers, run.stop, take)
+        if run.stop.is_set():
+            say("The run was interrupted before anything was changed; --resume continues it.")
             return False
         for frame, why in sorted(journal.bad.items()):
-            say(f"  frame {frame} ({task.names[frame]}) and the next: {why}; their boxes are not joined")
+            say(f"  frame {frame} ({task.names[frame]}) and the next: {why}; their boxes are not matched")
         tracks = join_boxes(boxes, frames, journal.found, _mutable(task))
-        say(f"{count} boxes are {len(tracks)} tracks.")
+        say(f"{count(number, 'box', 'boxes')} in {count(len(tracks), 'track')}.")
         if options.dry_run:
-            say("Nothing was changed: this was a dry run.")
+            say("Dry run: nothing was changed.")
             return not journal.bad
         _replace(cvat, task, before, boxes, tracks, journal)
         return not journal.bad
@@ -133,7 +152,7 @@ def _value(attribute: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec_id": attribute["spec_id"], "value": attribute["value"]}
 
 
-def _boxes_by_frame(annotations: Mapping[str, Sequence[dict[str, Any]]], frames: Sequence[int]) -> Boxes:
+def _boxes_by_frame(annotations: Annotations, frames: Sequence[int]) -> Boxes:
     chosen = set(frames)
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for shape in sorted(annotations["shapes"], key=lambda s: (s["frame"], s["id"])):
@@ -152,27 +171,27 @@ def _mutable(task: Task) -> frozenset[int]:
 
 
 def _blocks(
-    pictures: Iterator[ImageFile], pairs: Sequence[tuple[int, int]], boxes: Boxes
+    images: Iterator[ImageFile], pairs: Sequence[tuple[int, int]], boxes: Boxes
 ) -> Iterator[Sequence[FrameInput] | FrameResult]:
     """Runs of pairs that hang together, as the pictures of all of their frames."""
     follows = dict(pairs)
     block: list[FrameInput] = []
-    for picture in pictures:
+    for image in images:
         previous = block[-1].frame if block else None
-        if previous is not None and follows.get(previous) != picture.frame:
+        if previous is not None and follows.get(previous) != image.frame:
             if len(block) > 1:
                 yield block
             block = []
-        if picture.data is None:
+        if image.data is None:
             # It is missing in the pair before it and in the one after it.
             for first, second in pairs:
-                if picture.frame in (first, second):
-                    yield FrameResult(first, error=f"frame {picture.frame}: {picture.error}")
+                if image.frame in (first, second):
+                    yield FrameResult(first, error=f"frame {image.frame}: {image.error}")
             if len(block) > 1:
                 yield block
             block = []
             continue
-        block.append(FrameInput(picture.frame, picture.data, boxes[picture.frame]))
+        block.append(FrameInput(image.frame, image.data, boxes[image.frame]))
         if len(block) > _BLOCK:
             yield block
             block = [block[-1]]
@@ -183,13 +202,13 @@ def _blocks(
 def _replace(
     cvat: CvatClient,
     task: Task,
-    before: Mapping[str, list[dict[str, Any]]],
+    before: Annotations,
     boxes: Boxes,
     tracks: list[dict[str, Any]],
     journal: Journal,
 ) -> None:
-    if digest(cvat.annotations(task)) != digest(before):
-        raise CannotRun(f"somebody has changed the annotations of task {task.id} meanwhile: run again")
+    if _digest(cvat.annotations(task)) != _digest(before):
+        raise CannotRun(f"the annotations of task {task.id} were changed during the run: run it again")
     kept = journal.path.with_suffix(".before.json")
     write_whole(kept, orjson.dumps(before))
     gone = {box["id"] for found in boxes.values() for box in found}
@@ -205,14 +224,17 @@ def _replace(
     except Refused as error:
         raise CannotRun(f"the server refuses the tracks: {error}") from error
     journal.finish()
-    say(f"The tracks are in task {task.id}; what was there before is in {kept}")
+    say(f"The tracks are in task {task.id}; the annotations before the run are in {kept}")
 
 
-def _nothing_left(path: Any, options: Options) -> bool:
-    journal = Journal(path)
-    with closing(journal):
-        if options.resume and journal.facts.get("replacing"):
+def _nothing_left(path: Path, resume: bool) -> bool:
+    with closing(Journal(path)) as journal:
+        if resume and journal.facts.get("replacing"):
             journal.finish()
-            say("The tracks are in the task already.")
+            say("The tracks are already in the task.")
             return not journal.bad
-    raise CannotRun("there are no boxes on these frames to make tracks of")
+    raise CannotRun("these frames have no boxes to make tracks of")
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]

@@ -20,9 +20,9 @@ import orjson
 
 from tools.annotate.annotation_encoder import FrameAnnotations
 from tools.annotate.cvat_client import CvatClient, Refused, Task, Unanswered
-from tools.annotate.engines import FrameResult
 from tools.annotate.errors import CannotRun
 from tools.annotate.journal import Journal, write_whole
+from tools.annotate.predictor import FrameResult
 
 _LARGEST = 8 * 2**20  # bytes of a chunk
 _OLDEST = 20.0  # seconds that an annotation waits for its chunk to be full
@@ -35,7 +35,7 @@ Annotations = dict[str, list[dict[str, Any]]]
 
 
 class Uploader:
-    """What is done with the outcomes of a task's frames. chunk: the most frames of a request.
+    """What is done with the results of a task's frames. chunk: the most frames of a request.
 
     tags, shapes: how many annotations this run has added. left_out: what had no place in the task -> how often.
     """
@@ -85,15 +85,15 @@ class Uploader:
             self._send(frames, content["annotations"], doubtful)
         self._strike_off(doubtful)
 
-    def __call__(self, outcome: FrameResult) -> None:
-        """Takes the outcome of a frame; uploads when enough have come together."""
-        if outcome.annotations is None:
-            self._journal.note_bad(outcome.frame, outcome.error)
+    def __call__(self, result: FrameResult) -> None:
+        """Takes the result of a frame; uploads when enough have come together."""
+        if result.annotations is None:
+            self._journal.note_bad(result.frame, result.error)
             return
         if self._prepare is not None:
             self._prepare()
             self._prepare = None
-        found = outcome.annotations
+        found = result.annotations
         self._since = self._since or time.monotonic()
         self._collected.append(found)
         self._bytes += sum(len(text) for text in (*found.tags, *found.shapes))

@@ -1,4 +1,4 @@
-"""Workers that look at blocks of pictures, one block at a time each: a process with a model, or a thread with an address."""
+"""Workers, each annotating one block of frames at a time: a process with a model, or a thread that calls an address."""
 
 from __future__ import annotations
 
@@ -12,56 +12,81 @@ from typing import Any, Protocol
 
 from common.errors import FunctionError
 from common.networks.engine import choices
-from tools.annotate.engines import FrameInput, FrameResult, Predictor, PredictorSpec
 from tools.annotate.errors import CannotRun
+from tools.annotate.predictor import FrameInput, FrameResult, Predictor, PredictorSpec
 
 _START_SECONDS = 600.0  # a large model from a slow disk
-_STARTS_WITHOUT_ANSWER = 3
+_MOST_FAILED_STARTS = 3
 _CONTEXT = multiprocessing.get_context("spawn")  # no threads, locks or sessions come along
 
 
 class Worker(Protocol):
-    """library: what the model runs in, if that was left to the function to choose; "" otherwise."""
+    """What annotates blocks of frames, started."""
 
     library: str
+    """What the model runs in, if that was left to the function to choose; "" otherwise."""
 
-    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
-        """As `Predictor.run`. Raises CannotRun when this worker is of no more use."""
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """As `Predictor.predict`.
+
+        Args:
+            block: the frames, in order.
+
+        Raises:
+            CannotRun: when this worker can't go on.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends it, and its process."""
+        ...
 
 
 class ThreadWorker:
-    """An engine in the thread that calls it."""
+    """A predictor in the thread that calls it."""
 
-    def __init__(self, recipe: PredictorSpec):
+    def __init__(self, spec: PredictorSpec, library: str = ""):
         with choices() as taken:
-            self._engine = recipe()
+            self._predictor = spec.open(library)
         self.library = taken[-1] if taken else ""
 
-    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
-        return self._engine.run(block)
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Worker.predict`."""
+        return self._predictor.predict(block)
 
     def close(self) -> None:
-        self._engine.close()
+        """See `Worker.close`."""
+        self._predictor.close()
 
 
 class ProcessWorker:
-    """An engine in a process of its own; when that dies, the picture it died of is to blame and another one starts.
+    """A predictor in a process of its own.
 
-    timeout_s: for one picture; after that the process is killed.
+    When the process dies or hangs, another one is started, and the frame that was being annotated gets the error.
     """
 
-    def __init__(self, recipe: PredictorSpec, timeout_s: float):
-        self.library = ""
-        self._recipe, self._timeout_s = recipe, timeout_s
-        self._answers, self._fruitless_starts = 0, 0
+    def __init__(self, spec: PredictorSpec, timeout_s: float, library: str = ""):
+        """Starts the process without waiting for it.
+
+        Args:
+            spec: makes the predictor.
+            timeout_s: for one frame; then the process is killed.
+            library: what the model runs in; "" leaves that to the function.
+        """
+        self.library = library
+        self._spec, self._timeout_s = spec, timeout_s
+        self._replies, self._failed_starts = 0, 0
         self._start()
 
-    def agree(self, library: str) -> None:
-        """Makes sure that the model runs in this library, now and after each new start. Raises CannotRun."""
-        self._recipe = self._recipe.with_library(library)
+    def set_library(self, library: str) -> None:
+        """Makes sure that the model runs in this library, now and after each restart.
+
+        Args:
+            library: as that of another worker.
+
+        Raises:
+            CannotRun: when the function can't start with it.
+        """
         if self.library != library:
             self.library = library
             self.close()
@@ -69,41 +94,47 @@ class ProcessWorker:
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Raises CannotRun when the function can't start."""
+        """Waits for the model to be loaded.
+
+        Raises:
+            CannotRun: when the function can't start.
+        """
         try:
             if not self._connection.poll(_START_SECONDS):
                 raise CannotRun(f"the function was not ready within {_START_SECONDS:g} s")
             problem, library = self._connection.recv()
             self.library = library or self.library
         except (EOFError, OSError) as error:
-            raise CannotRun(f"the function's process died while it started ({self._exit_words()})") from error
+            raise CannotRun(f"the function's process died while it started ({self._exit_reason()})") from error
         if problem:
             raise CannotRun(problem)
 
-    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Worker.predict`."""
         begin = time.monotonic()
         try:
             self._connection.send(block)
             if not self._connection.poll(self._timeout_s * len(block)):
                 raise TimeoutError
-            outcomes: list[FrameResult] = self._connection.recv()
-            self._answers += 1
-            return outcomes
+            results: list[FrameResult] = self._connection.recv()
+            self._replies += 1
+            return results
         except TimeoutError:
             problem = f"no answer within {time.monotonic() - begin:.0f} s"
         except (EOFError, OSError):
-            problem = f"the function's process died ({self._exit_words()})"
+            problem = f"the function's process died ({self._exit_reason()})"
         self._restart()
-        size = 1 + self._recipe.overlap
+        size = 1 + self._spec.overlap
         if len(block) <= size:
             return [FrameResult(block[0].frame, error=problem)]
-        # One of several: alone, only the one to blame fails.
-        parts = [block[i : i + size] for i in range(len(block) - self._recipe.overlap)]
-        return [outcome for part in parts for outcome in self.run(part)]
+        # One of several is the cause: one by one, only that one fails.
+        parts = [block[i : i + size] for i in range(len(block) - self._spec.overlap)]
+        return [result for part in parts for result in self.predict(part)]
 
     def close(self) -> None:
+        """See `Worker.close`."""
         with contextlib.suppress(OSError):
-            self._connection.close()  # ends the process: nothing more can come
+            self._connection.close()  # the process ends when nothing more can come
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
@@ -111,45 +142,54 @@ class ProcessWorker:
 
     def _start(self) -> None:
         ours, theirs = _CONTEXT.Pipe()
-        self._connection: Any = ours
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
+        self._connection = ours
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._spec, self.library), daemon=True)
         self._process.start()
         theirs.close()
-        self._answers = 0
+        self._replies = 0
 
     def _restart(self) -> None:
-        self._fruitless_starts = 0 if self._answers else self._fruitless_starts + 1
-        if self._fruitless_starts >= _STARTS_WITHOUT_ANSWER:
+        self._failed_starts = 0 if self._replies else self._failed_starts + 1
+        if self._failed_starts >= _MOST_FAILED_STARTS:
             self.close()
-            raise CannotRun(f"the function's process died {self._fruitless_starts} times without an answer")
+            raise CannotRun(f"the function's process died {self._failed_starts} times without an answer")
         self._process.kill()
         self.close()
         self._start()
         self.wait_until_ready()
 
-    def _exit_words(self) -> str:
+    def _exit_reason(self) -> str:
         self._process.join(2)
         code = self._process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
-                return f"{signal.Signals(-code).name}"
+                return signal.Signals(-code).name
         return f"exit status {code}"
 
 
-def start_processes(recipe: PredictorSpec, count: int, timeout_s: float) -> list[ProcessWorker]:
-    """Starts processes side by side and waits until all are ready. Raises CannotRun; then none is left.
+def start_processes(spec: PredictorSpec, count: int, timeout_s: float, library: str = "") -> list[ProcessWorker]:
+    """Starts processes side by side and waits until all are ready; when one fails, all are ended.
 
-    Left to themselves they may take different libraries for their models, whose results differ in the last digits: then
-    all do as the first one.
+    Left to themselves they may choose different libraries for their models, whose results differ in the last digits:
+    then all take that of the first one.
+
+    Args:
+        spec: makes the predictor of each.
+        count: how many.
+        timeout_s: for one frame.
+        library: what the model runs in; "" leaves that to the function.
+
+    Raises:
+        CannotRun: when the function can't start.
     """
     workers: list[ProcessWorker] = []
     try:
         for _ in range(count):
-            workers.append(ProcessWorker(recipe, timeout_s))
+            workers.append(ProcessWorker(spec, timeout_s, library))
         for worker in workers:
             worker.wait_until_ready()
         for worker in workers:
-            worker.agree(workers[0].library)
+            worker.set_library(workers[0].library)
     except BaseException:
         for worker in workers:
             worker.close()
@@ -157,12 +197,54 @@ def start_processes(recipe: PredictorSpec, count: int, timeout_s: float) -> list
     return workers
 
 
-def _serve(connection: Connection[Any, Any], recipe: PredictorSpec) -> None:
-    """In the worker's process: makes the engine, says so, and answers blocks until the other end is gone."""
+class WorkerPool:
+    """The workers of a run, started when they are first needed, and again for another predictor."""
+
+    def __init__(self, size: int, timeout_s: float, *, threads: bool):
+        """Starts nothing.
+
+        Args:
+            size: how many; 0 for one in this process.
+            timeout_s: for one frame.
+            threads: for functions that run elsewhere: no processes.
+        """
+        self.size = size
+        self._timeout_s, self._threads = timeout_s, threads or not size
+        self._started: tuple[PredictorSpec, str] | None = None
+        self._workers: Sequence[Worker] = ()
+
+    def start(self, spec: PredictorSpec, library: str = "") -> Sequence[Worker]:
+        """The workers, ready.
+
+        Args:
+            spec: makes their predictors.
+            library: what the model runs in; "" leaves that to the function.
+
+        Raises:
+            CannotRun: when the function can't start.
+        """
+        if (spec, library) != self._started:
+            self.close()
+            if self._threads:
+                self._workers = [ThreadWorker(spec, library) for _ in range(max(self.size, 1))]
+            else:
+                self._workers = start_processes(spec, self.size, self._timeout_s, library)
+            self._started = spec, library
+        return self._workers
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for worker in self._workers:
+            worker.close()
+        self._workers, self._started = (), None
+
+
+def _serve(connection: Connection[Any, Any], spec: PredictorSpec, library: str) -> None:
+    """In the worker's process: makes the predictor, says so, and answers blocks until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has begun is finished
     try:
         with choices() as taken:
-            engine: Predictor = recipe()
+            predictor: Predictor = spec.open(library)
     except Exception as error:
         known = isinstance(error, (FunctionError, CannotRun))
         problem = str(error) if known else f"the function can't start: {type(error).__name__}: {error}"
@@ -171,4 +253,4 @@ def _serve(connection: Connection[Any, Any], recipe: PredictorSpec) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.send(("", taken[-1] if taken else ""))
         while True:
-            connection.send(engine.run(connection.recv()))
+            connection.send(predictor.predict(connection.recv()))

@@ -78,7 +78,7 @@ def test_every_type_of_annotation_arrives(
     # A chunk of frames is one download.
     assert server.requests.count(f"GET /api/tasks/{task.id}/data/") == 5
     said = capsys.readouterr().err
-    assert "21 of 21 frames are annotated; 189 shapes and 21 tags came in this run." in said
+    assert "21 of 21 frames annotated; this run added 189 shapes and 21 tags." in said
     assert re.search(r"box +-> box \(rectangle\), attributes side, wide, width, note", said)
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_removed_when_the_function_can_not_start(server: CvatServer, 
 def test_nothing_is_removed_for_a_function_that_annotates_nothing(
     server: CvatServer, annotate: Annotate, endpoint: Callable[[str], Endpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.annotate.engines._Caller._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tools.annotate.remote_function._FunctionClient._FIRST_PAUSE_S", 0.01)
     task = server.add_task(labels(), frames(2))
     assert annotate("--task", task.id, "--threshold", 0.85) == 0
     before = content(task)
@@ -183,7 +183,7 @@ def test_bad_frames_are_listed_and_the_rest_is_done(
     assert annotate("--task", task.id, "--threshold", 0.85, "--batch", 4, "--workers", 1) == 1
     check_boxes(task, [0, 1, 3, 4, 6, 7, 8, 10, 11])
     said = capsys.readouterr().err
-    assert "9 of 12 frames are annotated" in said
+    assert "9 of 12 frames annotated" in said
     assert "3 frames could not be annotated" in said
     assert "frame 2 (raises.png): ValueError: this picture is not to be had" in said
     assert "frame 5 (kills.png): the function's process died (SIGKILL)" in said
@@ -227,7 +227,7 @@ def test_dry_run_shows_and_changes_nothing(
     changed = np.abs(drawn - original).max(axis=2) > 60
     assert changed[top : top + 2, left + 5 : right - 5].any(), "the box's outline is drawn"
     assert not changed[50:, :5].any()
-    assert "Nothing was changed" in capsys.readouterr().err
+    assert "Dry run: nothing was changed." in capsys.readouterr().err
 
 
 def test_all_tasks_of_a_project_with_one_start_of_the_model(
@@ -235,7 +235,7 @@ def test_all_tasks_of_a_project_with_one_start_of_the_model(
 ) -> None:
     project = server.add_project(labels())
     starts = []
-    monkeypatch.setattr("tools.annotate.run.ThreadWorker", lambda recipe: starts.append(1) or ThreadWorker(recipe))
+    monkeypatch.setattr("tools.annotate.workers.ThreadWorker", lambda *spec: starts.append(1) or ThreadWorker(*spec))
     tasks = [server.add_task([], frames(3 + i), project_id=project) for i in range(3)]
     other = server.add_task(labels(), frames(2))
     assert annotate("--project", project, "--threshold", 0.85) == 0
@@ -258,7 +258,7 @@ def test_a_function_that_fails_on_every_tenth_frame(
     assert annotate("--task", task.id, "--threshold", 0.85, "--endpoint", function.url, function="") == 1
     check_boxes(task, [i for i in range(50) if i % 10 != 9])
     said = capsys.readouterr().err
-    assert "45 of 50 frames are annotated" in said
+    assert "45 of 50 frames annotated" in said
     for i in (9, 19, 29, 39, 49):
         assert f"frame {i} (frame_{i:03d}.png): {function.url}: the function answers 500: out of memory" in said
     assert function.calls == 50
@@ -294,11 +294,11 @@ def test_a_busy_endpoint_is_asked_again(
 @pytest.mark.parametrize(
     ("reply", "problem"),
     [
-        (b'{"mask": []}', "is it a detector?"),
-        (b"[1]", "annotation 0 of the function's reply is none"),
+        (b'{"mask": []}', "is the function a detector?"),
+        (b"[1]", "annotation 0 in the reply is invalid"),
         (b'[{"label": "box", "type": "rectangle", "points": [1, 2]}]', "expected 4 numbers"),
         (b'[{"label": "house", "type": "rectangle", "points": [1, 2, 3, 4]}]', "gave the label 'house'"),
-        (b"<html>", "no JSON"),
+        (b"<html>", "not JSON"),
     ],
 )
 def test_replies_that_are_none(
@@ -317,7 +317,7 @@ def test_an_endpoint_that_is_gone_ends_the_run(
     server: CvatServer, annotate: Annotate, endpoint: Callable[[str], Endpoint], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("tools.annotate.engines._Caller._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tools.annotate.remote_function._FunctionClient._FIRST_PAUSE_S", 0.01)
     function = endpoint("everything")
     function.close()
     task = server.add_task(labels(), frames(3))
@@ -329,7 +329,7 @@ def test_a_server_that_stumbles(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Errors that pass are waited out; what a chunk lacks is found frame by frame."""
-    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tools.annotate.cvat_client._PAUSES_S", (0.01,) * 4)
     task = server.add_task(labels(), frames(15), chunk_size=5)
     seen = []
 
@@ -383,7 +383,7 @@ def test_login_with_a_name_and_no_entry_without(
     assert main([*common, "--user", f"{USER}:{PASSWORD}"]) == 0
     check_boxes(task, [0, 1])
     assert main([*common, "--user", f"{USER}:wrong"]) == 2
-    assert "no entry" in capsys.readouterr().err
+    assert "login refused: 400 Bad Request: check the name and the password" in capsys.readouterr().err
     assert main([*common, "--token", "wrong"]) == 2
     assert "401" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -400,7 +400,7 @@ def test_login_with_a_name_and_no_entry_without(
         (["--function", str(FUNCTIONS / "everything"), "--option", "x"], "expected NAME=VALUE"),
         (["--function", str(FUNCTIONS / "everything"), "--frames", "1-x"], "--frames: expected numbers and ranges"),
         (["--function", str(FUNCTIONS / "everything"), "--option", "fail=perhaps"], "expected true or false"),
-        (["--function", str(FUNCTIONS / "colours")], "there are no boxes"),
+        (["--function", str(FUNCTIONS / "colours")], "these frames have no boxes"),
     ],
 )
 def test_what_can_not_begin_says_why(
@@ -601,13 +601,13 @@ def test_ctrl_c_keeps_what_is_done(server: CvatServer, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     status, said = finish(process)
     assert status == 130
-    assert "The run was cut off; it goes on with --resume." in said
+    assert "The run was interrupted; --resume continues it." in said
     done = len(by_label(task)["box"])
-    assert f"{done} of {count} frames are annotated" in said
+    assert f"{done} of {count} frames annotated" in said
     assert 0 < done < count
     status, said = finish(start(server, task, tmp_path))
     assert status == 2
-    assert f"a run was cut off here ({done} frames are done): go on with --resume" in said
+    assert f"a run was interrupted here ({done} frames are done): continue it with --resume" in said
     status, said = finish(start(server, task, tmp_path, "--resume"))
     assert status == 0, said
     assert f"{(count - done) * 9} shapes" in said

@@ -251,7 +251,7 @@ def test_bad_pictures_are_listed_and_resumed(images: Path, tmp_path: Path, capsy
     output = tmp_path / "out"
     assert run(folder, output, "--formats", "coco", "--pictures", 0, "--threshold", 0.85) == 1
     said = capsys.readouterr().err
-    assert "3 of 5 frames are annotated" in said
+    assert "3 of 5 frames annotated" in said
     assert "frame 1 (1.png): ValueError: this picture is not to be had" in said
     assert "frame 3 (3.png): image: expected an image file" in said
     assert not (output / "overlays").exists()
@@ -325,7 +325,7 @@ def test_weights_that_an_option_names(images: Path, tmp_path: Path, capsys: pyte
         (function / name).unlink()
     common = ["--images", str(images), "--output", str(tmp_path / "o"), "--function", str(function), "--workers", "0"]
     assert main(common) == 2
-    assert f"{function} can't run here, for want of weights of shapes" in capsys.readouterr().err
+    assert f"{function} can't run here; missing: weights of shapes" in capsys.readouterr().err
     assert main([*common, "--option", f"model_path={weights}"]) == 0
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tools.annotate.engines import FrameInput, FrameResult
-from tools.annotate.pipeline import Stop, run
+from tools.annotate.pipeline import run
+from tools.annotate.predictor import FrameInput, FrameResult
 
 
 class Echo:
@@ -20,7 +20,7 @@ class Echo:
     def __init__(self, seconds: float = 0.0, before=lambda job: None):
         self._seconds, self._before = seconds, before
 
-    def run(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         for job in block:
             self._before(job)
         time.sleep(self._seconds)
@@ -40,7 +40,7 @@ def blocks(count: int, taken: list[int] | None = None) -> Iterator[list[FrameInp
 def test_everything_arrives_once() -> None:
     found: list[int] = []
     mixed = [*blocks(500), *(FrameResult(1000 + i, error="bad") for i in range(20))]
-    run(mixed, [Echo(), Echo(), Echo()], Stop(), lambda outcome: found.append(outcome.frame))
+    run(mixed, [Echo(), Echo(), Echo()], threading.Event(), lambda result: found.append(result.frame))
     assert sorted(found) == [*range(500), *range(1000, 1020)]
 
 
@@ -50,28 +50,28 @@ def test_no_more_is_taken_than_the_workers_can_hold() -> None:
     consumed: list[int] = []
     most = 0
 
-    def consume(outcome: FrameResult) -> None:
+    def consume(result: FrameResult) -> None:
         nonlocal most
-        consumed.append(outcome.frame)
+        consumed.append(result.frame)
         most = max(most, len(taken) - len(consumed))
 
-    run(blocks(300, taken), [Echo(0.002), Echo(0.002)], Stop(), consume)
+    run(blocks(300, taken), [Echo(0.002), Echo(0.002)], threading.Event(), consume)
     assert len(consumed) == 300
     assert most <= 4 + 2 + 2 + 2  # waiting, in work, done, and one in each hand
 
 
 def test_workers_work_side_by_side() -> None:
     begin = time.monotonic()
-    run(blocks(20), [Echo(0.05) for _ in range(5)], Stop(), lambda outcome: None)
+    run(blocks(20), [Echo(0.05) for _ in range(5)], threading.Event(), lambda result: None)
     assert time.monotonic() - begin < 0.8  # alone it would be a second
 
 
 def test_stop_finishes_what_is_in_work_and_takes_no_more() -> None:
-    stop, found = Stop(), []
+    stop, found = threading.Event(), []
     taken: list[int] = []
 
-    def consume(outcome: FrameResult) -> None:
-        found.append(outcome.frame)
+    def consume(result: FrameResult) -> None:
+        found.append(result.frame)
         if len(found) == 5:
             stop.set()
 
@@ -97,13 +97,13 @@ def test_an_error_of_anybody_ends_it(who: str) -> None:
         if who == "worker":
             explode(job.frame)
 
-    def consume(outcome: FrameResult) -> None:
+    def consume(result: FrameResult) -> None:
         if who == "consumer":
-            explode(outcome.frame)
+            explode(result.frame)
 
     threads = threading.active_count()
     with pytest.raises(RuntimeError, match=f"the {who} fails"):
-        run(source(), [Echo(before=before), Echo(before=before)], Stop(), consume)
+        run(source(), [Echo(before=before), Echo(before=before)], threading.Event(), consume)
     deadline = time.monotonic() + 5
     while threading.active_count() > threads and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -115,7 +115,7 @@ def test_many_pictures_that_could_not_be_had_block_nothing() -> None:
     run(
         (FrameResult(i, error="gone") for i in range(5000)),
         [Echo()],
-        Stop(),
-        lambda outcome: found.append(outcome.frame),
+        threading.Event(),
+        lambda result: found.append(result.frame),
     )
     assert found == list(range(5000))

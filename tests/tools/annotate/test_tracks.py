@@ -145,7 +145,7 @@ def test_dry_run_changes_nothing(server: CvatServer, annotate: Annotate, capsys:
     before = content(task)
     assert annotate("--task", task.id, "--dry-run", function="colours") == 0
     assert content(task) == before
-    assert "14 boxes are 4 tracks." in capsys.readouterr().err
+    assert "14 boxes in 4 tracks." in capsys.readouterr().err
 
 
 def test_a_bad_picture_cuts_the_tracks_there(
@@ -167,7 +167,7 @@ def test_a_bad_picture_cuts_the_tracks_there(
 def test_a_picture_that_is_not_to_be_had(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tools.annotate.cvat_client._PAUSES_S", (0.01,) * 4)
     task = with_boxes(server, kind="video")
 
     def refuse(request: Request) -> Response | None:
@@ -193,7 +193,7 @@ def test_somebody_changes_the_boxes_meanwhile(
     server.before = change
     before = content(task)
     assert annotate("--task", task.id, function="colours") == 2
-    assert "somebody has changed the annotations" in capsys.readouterr().err
+    assert "were changed during the run" in capsys.readouterr().err
     assert len(content(task)) < len(before)
     assert not [r for r in server.requests if r.startswith("PUT")]
 
@@ -201,7 +201,7 @@ def test_somebody_changes_the_boxes_meanwhile(
 def test_nothing_to_join(server: CvatServer, annotate: Annotate, capsys: pytest.CaptureFixture) -> None:
     task = server.add_task(LABELS, frames(3))
     assert annotate("--task", task.id, function="colours") == 2
-    assert "there are no boxes" in capsys.readouterr().err
+    assert "these frames have no boxes" in capsys.readouterr().err
 
 
 def reference(boxes: dict[int, list[dict]], frame_set: list[int], matching: dict[int, list[int]]) -> list[dict]:

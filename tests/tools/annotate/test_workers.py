@@ -1,4 +1,4 @@
-"""Engines and workers: blocks of pictures, and what becomes of each."""
+"""Predictors and workers: blocks of frames, and the result of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from common.config import FunctionConfig
 from tests.scenes import BLUE, GREEN, RED, png, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of, frames
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.engines import FrameInput, FrameResult, LocalDetector, LocalReid
 from tools.annotate.errors import CannotRun
 from tools.annotate.label_mapping import TaskLabel, match_labels
+from tools.annotate.local_function import LocalDetector, LocalReid
+from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import ProcessWorker, start_processes
 
 
-def recipe(**options: object) -> LocalDetector:
+def spec(**options: object) -> LocalDetector:
     labels = FunctionConfig.load(FUNCTIONS / "everything").labels
     own = [TaskLabel.own(label) for label in labels.values()]
     mapping = match_labels(labels, own, {}, allow_unmatched=False, convert_masks=False)
@@ -34,57 +35,57 @@ BAD = FrameInput(99, png(scene([(box_of(0), RED)], SIZE_HW, corner=BLUE)))
 DEADLY = FrameInput(98, png(scene([(box_of(0), RED)], SIZE_HW, corner=GREEN)))
 
 
-def check(outcome: FrameResult, frame: int) -> None:
-    assert outcome.frame == frame
-    assert outcome.error == ""
-    assert outcome.annotations is not None
-    assert outcome.size_wh == (90, 60)
-    boxes = [orjson.loads(text)["points"] for text in outcome.annotations.shapes]
+def check(result: FrameResult, frame: int) -> None:
+    assert result.frame == frame
+    assert result.error == ""
+    assert result.annotations is not None
+    assert result.size_wh == (90, 60)
+    boxes = [orjson.loads(text)["points"] for text in result.annotations.shapes]
     assert boxes == [list(box_of(frame))]
 
 
 def test_a_block_is_one_call_of_the_model() -> None:
-    engine = recipe()()
-    for i, outcome in enumerate(engine.run(block(5))):
-        check(outcome, i)
-    assert engine._detector._handler.batches == [5]
+    predictor = spec().open()
+    for i, result in enumerate(predictor.predict(block(5))):
+        check(result, i)
+    assert predictor._detector._handler.batches == [5]
 
 
 def test_one_bad_picture_leaves_the_others_of_its_block() -> None:
-    engine = recipe()()
+    predictor = spec().open()
     jobs = [*block(2), BAD, FrameInput(97, b"no picture"), *block(4)[2:]]
-    outcomes = engine.run(jobs)
-    for i, outcome in enumerate([*outcomes[:2], *outcomes[4:]]):
-        check(outcome, i)
-    assert outcomes[2].error == "ValueError: this picture is not to be had"
-    assert outcomes[3].error.startswith("image: expected an image file")
+    results = predictor.predict(jobs)
+    for i, result in enumerate([*results[:2], *results[4:]]):
+        check(result, i)
+    assert results[2].error == "ValueError: this picture is not to be had"
+    assert results[3].error.startswith("image: expected an image file")
 
 
 @pytest.fixture
 def worker():
-    (made,) = start_processes(recipe(), 1, timeout_s=30)
+    (made,) = start_processes(spec(), 1, timeout_s=30)
     yield made
     made.close()
 
 
 def test_a_worker_that_dies_of_a_picture_goes_on_with_the_others(worker: ProcessWorker) -> None:
     first = worker._process.pid
-    outcomes = worker.run([*block(2), DEADLY, *block(4)[2:]])
-    for i, outcome in enumerate([*outcomes[:2], *outcomes[3:]]):
-        check(outcome, i)
-    assert outcomes[2].error == "the function's process died (SIGKILL)"
+    results = worker.predict([*block(2), DEADLY, *block(4)[2:]])
+    for i, result in enumerate([*results[:2], *results[3:]]):
+        check(result, i)
+    assert results[2].error == "the function's process died (SIGKILL)"
     assert worker._process.pid != first
-    for i, outcome in enumerate(worker.run(block(2))):
-        check(outcome, i)
+    for i, result in enumerate(worker.predict(block(2))):
+        check(result, i)
 
 
 def test_a_picture_that_takes_too_long_is_given_up() -> None:
-    (worker,) = start_processes(recipe(), 1, timeout_s=1.0)
+    (worker,) = start_processes(spec(), 1, timeout_s=1.0)
     slow = FrameInput(97, png(scene([(box_of(0), RED)], SIZE_HW, corner=(255, 255, 0))))
     try:
         begin = time.monotonic()
-        assert "no answer within 1 s" in worker.run([slow])[0].error
-        check(worker.run(block(1))[0], 0)
+        assert "no answer within 1 s" in worker.predict([slow])[0].error
+        check(worker.predict(block(1))[0], 0)
         assert time.monotonic() - begin < 40
     finally:
         worker.close()
@@ -92,14 +93,14 @@ def test_a_picture_that_takes_too_long_is_given_up() -> None:
 
 def test_a_worker_that_always_dies_is_given_up(worker: ProcessWorker) -> None:
     for _ in range(2):
-        assert "died" in worker.run([DEADLY])[0].error
+        assert "died" in worker.predict([DEADLY])[0].error
     with pytest.raises(CannotRun, match="died 3 times without an answer"):
-        worker.run([DEADLY])
+        worker.predict([DEADLY])
 
 
 def test_a_function_that_can_not_start_says_why() -> None:
     with pytest.raises(CannotRun, match="unknown option 'bogus'"):
-        start_processes(recipe(bogus=1), 2, timeout_s=30)
+        start_processes(spec(bogus=1), 2, timeout_s=30)
 
 
 def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
@@ -120,15 +121,15 @@ def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
         "        self._note, self._fail = engine, fail\n",
     )  # fmt: skip
     (tmp_path / "model_handler.py").write_text(code)
-    workers = start_processes(replace(recipe(), directory=tmp_path), 3, timeout_s=30)
+    workers = start_processes(replace(spec(), directory=tmp_path), 3, timeout_s=30)
     try:
         assert (tmp_path / "turns").stat().st_size == 3
         notes = []
         for worker in workers:
             for jobs in (block(1), [DEADLY], block(1)):  # a new process as well
-                for outcome in worker.run(jobs):
-                    if outcome.annotations is not None:
-                        (shape,) = [orjson.loads(text) for text in outcome.annotations.shapes]
+                for result in worker.predict(jobs):
+                    if result.annotations is not None:
+                        (shape,) = [orjson.loads(text) for text in result.annotations.shapes]
                         notes.append(shape["attributes"][-1]["value"])
         assert len(notes) == 6
         assert set(notes) == {workers[0].library}
@@ -142,9 +143,9 @@ def test_reid_looks_at_each_frame_of_a_block_once() -> None:
     box = {"type": "rectangle", "label_id": 1}
     places = [(10, 10, 30, 30), (14, 10, 34, 30), (18, 10, 38, 30), (22, 10, 42, 30)]
     jobs = [FrameInput(i, png(scene([(place, RED)])), [{**box, "points": place}]) for i, place in enumerate(places)]
-    engine = LocalReid(FUNCTIONS / "colours", {}, threshold=None, max_distance=None)()
+    predictor = LocalReid(FUNCTIONS / "colours", {}, threshold=None, max_distance=None).open()
     embedded = []
-    embed = engine._reid._handler.embed
-    engine._reid._handler.embed = lambda image, boxes: embedded.append(1) or embed(image, boxes)
-    assert [outcome.partners for outcome in engine.run(jobs)] == [[0], [0], [0]]
+    embed = predictor._reid._handler.embed
+    predictor._reid._handler.embed = lambda image, boxes: embedded.append(1) or embed(image, boxes)
+    assert [result.partners for result in predictor.predict(jobs)] == [[0], [0], [0]]
     assert len(embedded) == 4

@@ -1,0 +1,135 @@
+"""Predictors for functions that run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import FunctionConfig
+from common.cvat.request import parse_reid_boxes
+from common.networks.loader import load_handler_class
+from common.networks.runtime import limit_threads
+from common.protocol import Image
+from common.serving import kinds
+from common.serving.kinds.detector import Detector
+from common.serving.kinds.reid import Reid
+from common.serving.stages import Stages
+from common.shapes import Shape
+from common.vision.image import decode_image
+from common.vision.matching import ReidBox
+from tools.annotate.annotation_encoder import AnnotationEncoder
+from tools.annotate.errors import CannotRun
+from tools.annotate.predictor import FrameInput, FrameResult, Predictor, result_of
+
+KindT = TypeVar("KindT", Detector, Reid)
+
+
+@dataclass(frozen=True)
+class LocalDetector:
+    """How to make a detector in this process."""
+
+    overlap: ClassVar[int] = 0
+
+    directory: Path
+    options: Mapping[str, Any]
+    threshold: float | None
+    """None for the function's own."""
+    encoder: AnnotationEncoder
+    workers: int = 1
+    """How many such processes share the machine's cores."""
+
+    def open(self, library: str = "") -> Predictor:
+        """See `PredictorSpec.open`."""
+        return _LocalDetector(self, _load(Detector, self.directory, self.options, self.workers, library))
+
+
+class _LocalDetector:
+    def __init__(self, spec: LocalDetector, detector: Detector):
+        self._threshold, self._detector = spec.threshold, detector
+        self._encoder = replace(spec.encoder, tolerance=detector.polygon_tolerance)
+
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        if len(block) > 1 and self._detector.takes_batches:
+            # When one of the frames fails, each is annotated alone.
+            with contextlib.suppress(Exception):
+                images = [decode_image(frame.data) for frame in block]
+                found = self._detector.detect_batch(images, self._threshold, Stages())
+                return [self._result(*one) for one in zip(block, images, found, strict=True)]
+        return [result_of(self._one, frame) for frame in block]
+
+    def _one(self, frame: FrameInput) -> FrameResult:
+        image = decode_image(frame.data)
+        return self._result(frame, image, self._detector.detect(image, self._threshold, Stages()))
+
+    def _result(self, frame: FrameInput, image: Image, shapes: Sequence[Shape]) -> FrameResult:
+        size_wh = image.shape[1], image.shape[0]
+        return FrameResult(frame.frame, self._encoder(frame.frame, shapes), size_wh=size_wh)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class LocalReid:
+    """How to make a reid function in this process."""
+
+    overlap: ClassVar[int] = 1
+
+    directory: Path
+    options: Mapping[str, Any]
+    threshold: float | None
+    """The largest distance of appearance; None for the function's own."""
+    max_distance: float | None
+    """In pixels; None for the function's own."""
+    workers: int = 1
+    """How many such processes share the machine's cores."""
+
+    def open(self, library: str = "") -> Predictor:
+        """See `PredictorSpec.open`."""
+        return _LocalReid(self, _load(Reid, self.directory, self.options, self.workers, library))
+
+
+class _LocalReid:
+    def __init__(self, spec: LocalReid, reid: Reid):
+        self._spec, self._reid = spec, reid
+
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        # Each frame is decoded and embedded once, though it belongs to two pairs.
+        embedded: dict[int, tuple[Sequence[ReidBox], NDArray[np.float32]]] = {}
+
+        def embed(frame: FrameInput) -> tuple[Sequence[ReidBox], NDArray[np.float32]]:
+            if frame.frame not in embedded:
+                boxes = parse_reid_boxes({"boxes": list(frame.boxes)}, "boxes")
+                embedded[frame.frame] = boxes, self._reid.embed(decode_image(frame.data), boxes)
+            return embedded[frame.frame]
+
+        def match(first: FrameInput, second: FrameInput) -> FrameResult:
+            (boxes0, embeddings0), (boxes1, embeddings1) = embed(first), embed(second)
+            partners = self._reid.match(
+                embeddings0, embeddings1, boxes0, boxes1, self._spec.threshold, self._spec.max_distance
+            )
+            return FrameResult(first.frame, partners=partners)
+
+        return [result_of(partial(match, second=second), first) for first, second in itertools.pairwise(block)]
+
+    def close(self) -> None:
+        pass
+
+
+def _load(kind: type[KindT], directory: Path, options: Mapping[str, Any], workers: int, library: str) -> KindT:
+    config = replace(FunctionConfig.load(directory), workers=max(workers, 1))
+    limit_threads(config.workers)
+    given = {**options, "engine": library} if library else options
+    made = kinds.make(config, load_handler_class(config.directory), os.environ, given)
+    if not isinstance(made, kind):
+        raise CannotRun(f"{config.name} is of kind {config.kind}, expected {kind.__name__.lower()}")
+    return made

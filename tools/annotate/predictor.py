@@ -1,0 +1,93 @@
+"""What annotates blocks of frames: the values that go in and come out, and what a predictor can do.
+
+`local_function` has predictors for functions that run in this process, `remote_function` for those behind an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from common.errors import FunctionError
+from tools.annotate.annotation_encoder import FrameAnnotations
+from tools.annotate.errors import CannotRun, FrameError
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInput:
+    """A frame to annotate."""
+
+    frame: int
+    """Its number in the task or folder."""
+    data: bytes
+    """The image file."""
+    boxes: Sequence[Mapping[str, Any]] = ()
+    """For reid: the annotations of its boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """The annotations of a frame, or the reason why there are none."""
+
+    frame: int
+    annotations: FrameAnnotations | None = None
+    error: str = ""
+    size_wh: tuple[int, int] = (0, 0)
+    """Of the image in pixels, (0, 0) when it could not be opened."""
+    partners: Sequence[int] | None = None
+    """For reid: for each box the index of the same object on the next frame of the block, or -1."""
+
+
+class Predictor(Protocol):
+    """A function that is ready to annotate."""
+
+    def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """Annotates a block of frames; what is wrong with one of them is the `error` of its result.
+
+        Args:
+            block: the frames, in order.
+
+        Returns:
+            A result for each frame in order; for reid, for each frame but the last.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends connections and processes."""
+        ...
+
+
+class PredictorSpec(Protocol):
+    """How to make a predictor: plain values, which can be sent to a worker process."""
+
+    overlap: ClassVar[int]
+    """How many frames at the end of a block are also the first ones of the next: 1 for pairs, else 0."""
+
+    def open(self, library: str = "") -> Predictor:
+        """Makes the predictor; a model is loaded here.
+
+        Args:
+            library: what the model runs in, such as "openvino"; "" leaves that to the function.
+        """
+        ...
+
+
+def result_of(predict: Callable[[FrameInput], FrameResult], frame: FrameInput) -> FrameResult:
+    """The result of one frame; an error becomes the result's, so that the other frames go on.
+
+    Args:
+        predict: annotates a frame.
+        frame: the frame.
+
+    Raises:
+        CannotRun: when no frame can be annotated any more.
+    """
+    try:
+        return predict(frame)
+    except CannotRun:
+        raise
+    except (FunctionError, FrameError) as error:
+        return FrameResult(frame.frame, error=str(error))
+    except Exception as error:  # a model may raise anything
+        return FrameResult(frame.frame, error=f"{type(error).__name__}: {str(error)[:300]}")

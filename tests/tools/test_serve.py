@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import requests
 
 from tests.ports import free_port
 from tools.collection import ROOT
@@ -249,6 +252,30 @@ def test_a_body_over_the_limit_is_400_and_reaches_no_worker(server: Server) -> N
     assert reply.status_code == 400
     assert "larger than 100000 bytes" in reply.json()["error"]
     assert server.direct("one", {}).json()["count"] == before + 1
+
+
+@pytest.mark.parametrize("route", ["the function's own port", "the dashboard API"])
+def test_the_text_of_an_error_is_the_reason_phrase(server: Server, route: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    if route == "the dashboard API":
+        port, path = server.port, "/api/function_invocations"
+        headers |= {"x-nuclio-function-name": "opencv-grabcut", "x-nuclio-path": "/"}
+    else:
+        port, path = server.functions()["opencv-grabcut"]["status"]["httpPort"], "/"
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    client.request("POST", path, b'{"image": 5}', headers)
+    response = client.getresponse()
+    error = json.loads(response.read())["error"]
+    assert (response.status, response.reason) == (400, error)
+    client.request("GET", "/__internal/health" if path == "/" else "/health")
+    assert client.getresponse().reason == "OK"
+    client.close()
+    # CVAT calls raise_for_status of `requests` and shows its text.
+    with requests.Session() as session:
+        session.trust_env = False
+        refused = session.post(f"http://127.0.0.1:{port}{path}", data=b'{"image": 5}', headers=headers, timeout=30)
+    with pytest.raises(requests.HTTPError, match=re.escape(f"400 Client Error: {error} for url: ")):
+        refused.raise_for_status()
 
 
 def test_a_handler_that_raises_keeps_its_process_and_its_secrets(server: Server) -> None:

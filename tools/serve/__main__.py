@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import errno
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import uvicorn
 
 from common.config import FunctionConfig
 from common.errors import StartupError
 from tools.collection import COLLECTION, function_directories, lacks, resolve
 from tools.serve.app import Served, dashboard_app, function_app
+from tools.serve.http_server import HttpServer, listen
 from tools.serve.pool import Limits, Pool
 
 
@@ -28,10 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         variables = _variables(options.env)
         directories = [resolve(name) for name in options.functions] or function_directories()
         chosen = _choose(directories, variables, explicit=bool(options.functions))
-        sockets = _Sockets(options.host)
-        dashboard = sockets.bind(options.port, options.port, "the dashboard API", "--port")
+        dashboard = listen(options.host, options.port, options.port, "the dashboard API", "--port")
         first = options.first_port or dashboard.getsockname()[1] + 1
-        ports = [sockets.bind(first, first + 1000, f"function {c.name}", "--first-port") for c in chosen]
+        ports = [listen(options.host, first, first + 1000, f"function {c.name}", "--first-port") for c in chosen]
     except (StartupError, ValueError) as error:
         print(f"tools.serve: {error}", file=sys.stderr)
         return 2
@@ -55,9 +51,9 @@ async def _run(
     print(f"Starting {len(functions)} functions ...", flush=True)
     for served in functions.values():
         served.pool.start()
-    servers = [_Server(dashboard_app(functions), dashboard)]
-    servers += [_Server(function_app(f), s) for f, s in zip(functions.values(), ports, strict=True)]
-    running = [asyncio.create_task(server.serve(sockets=[server.listener])) for server in servers]
+    servers = [HttpServer(dashboard_app(functions), dashboard)]
+    servers += [HttpServer(function_app(f), s) for f, s in zip(functions.values(), ports, strict=True)]
+    running = [asyncio.create_task(server.run_until_exit()) for server in servers]
     announcing = asyncio.create_task(_announce(functions, host, port))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
@@ -91,46 +87,6 @@ async def _announce(functions: Mapping[str, Served], host: str, port: int) -> No
             "Only this machine can reach it; for a CVAT in containers, serve on --host 0.0.0.0 (make serve HOST=0.0.0.0)."
         )
     print("Ctrl-C stops everything.", flush=True)
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, app: object, listener: socket.socket):
-        super().__init__(
-            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=3)  # type: ignore[arg-type]
-        )
-        self.listener = listener
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Many servers share this process: one handler in `_run` stops them all.
-        yield
-
-
-class _Sockets:
-    """Listening sockets of one address, each at the first free port of a range."""
-
-    def __init__(self, host: str):
-        self._host = host
-
-    def bind(self, first: int, last: int, purpose: str, option: str) -> socket.socket:
-        for port in range(first, last + 1):
-            listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((self._host, port))
-                # Listening now, so that the port is ours before the next one is looked for.
-                listener.listen(128)
-            except OSError as error:
-                listener.close()
-                if error.errno == errno.EADDRINUSE:
-                    continue
-                raise StartupError(f"can't listen on {self._host}:{port} for {purpose}: {error.strerror}") from error
-            return listener
-        ports = f"port {first} is" if first == last else f"ports {first} to {last} are"
-        raise StartupError(
-            f"{ports} in use on {self._host} (another server, or Nuclio's own dashboard?); "
-            f"{purpose} needs another one: {option} NUMBER"
-        )
 
 
 def _choose(

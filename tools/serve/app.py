@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from common.config import read_yaml
 from tools import durations
+from tools.serve.http_server import REASON_HEADER, reason_phrase
 from tools.serve.pool import Pool, PoolReply
 
 NAMESPACE, PROJECT = "nuclio", "cvat"
@@ -74,23 +75,22 @@ def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
     async def get_function(request: Request) -> Response:
         served = functions.get(request.path_params["name"])
         if served is None or not in_scope(request):
-            return JSONResponse({"error": "Function not found"}, status_code=404)
+            return _error(404, "Function not found")
         return JSONResponse(served.to_nuclio())
 
     async def invoke(request: Request) -> Response:
         name = request.headers.get("x-nuclio-function-name", "")
         if not name:
-            return JSONResponse({"error": "Function name must be provided"}, status_code=400)
+            return _error(400, "Function name must be provided")
         timeout = request.headers.get("x-nuclio-invoke-timeout")
         try:
             if timeout:
                 durations.seconds(timeout)
         except ValueError:
-            return JSONResponse({"error": "Invalid invoke timeout"}, status_code=400)
+            return _error(400, "Invalid invoke timeout")
         served = functions.get(name)
         if served is None or not in_scope(request):
-            message = f"Failed to invoke function: Function not found: {name} @ {NAMESPACE}"
-            return JSONResponse({"error": message}, status_code=404)
+            return _error(404, f"Failed to invoke function: Function not found: {name} @ {NAMESPACE}")
         return await _invoke(served, request, "/" + request.headers.get("x-nuclio-path", "").lstrip("/"))
 
     async def page(request: Request) -> Response:
@@ -120,10 +120,7 @@ async def _invoke(served: Served, request: Request, path: str) -> Response:
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                reply = PoolReply.error(
-                    400, f"body: larger than {limit} bytes (maxRequestBodySize in {served.pool.config.name})"
-                )
-                return _response(reply)
+                return _error(400, f"body: larger than {limit} bytes (maxRequestBodySize in {served.pool.config.name})")
     except ClientDisconnect:
         return Response(status_code=499)
     headers = {key: value for key, value in request.headers.items() if not key.startswith("x-nuclio-")}
@@ -131,20 +128,28 @@ async def _invoke(served: Served, request: Request, path: str) -> Response:
 
 
 def _response(reply: PoolReply) -> Response:
-    return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
+    headers = dict(reply.headers)
+    compressed = any(name.lower() == "content-encoding" for name in headers)
+    if reply.status >= 400 and not compressed and (reason := reason_phrase(reply.body)):
+        headers[REASON_HEADER] = reason
+    return Response(reply.body, reply.status, headers, media_type=reply.content_type)
 
 
-async def _as_json(request: Request, error: Exception) -> Response:
+def _error(status: int, message: str) -> Response:
+    return _response(PoolReply.error(status, message))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+    return _error(error.status_code, error.detail)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again once this is sent: its trace is in the server's log.
-    return JSONResponse({"error": f"the server failed with {type(error).__name__}; its log says why"}, status_code=500)
+    # Starlette raises the error again once this is sent: its traceback is in the server's log.
+    return _error(500, f"the server failed with {type(error).__name__}; its log says why")
 
 
-_ERRORS: dict[Any, Any] = {HTTPException: _as_json, Exception: _failed}
+_ERRORS: dict[Any, Any] = {HTTPException: _refused, Exception: _failed}
 
 
 def _page(functions: Mapping[str, Served]) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
 from common.cvat.labels import Labels, parse_labels
 from common.errors import StartupError, describe
 
-KINDS = ("detector", "interactor", "tracker", "reid")
+KindName = Literal["detector", "interactor", "tracker", "reid"]
+KINDS: tuple[KindName, ...] = get_args(KindName)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FunctionConfig:
 
     directory: Path
     name: str
-    kind: str
+    kind: KindName
     labels: Labels = field(default_factory=Labels)
     annotations: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)

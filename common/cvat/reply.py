@@ -48,13 +48,20 @@ def blob_reply(embedding: NDArray[np.float32]) -> str:
     return orjson.dumps({"blob": pybase64.b64encode_as_string(np.ascontiguousarray(embedding, "<f4"))}).decode()
 
 
-def tracker_reply(shapes: Sequence[tuple[Shape | None, bool]], states: Sequence[Any]) -> str:
-    """`shapes` and `states` in the order of the request.
+def tracker_reply(shapes: Sequence[tuple[Shape | None, bool]], states: Sequence[Any], lost: Sequence[int] = ()) -> str:
+    """`shapes` and `states` in the order of the request, and `lost` when an object is.
 
-    shapes: (shape, or None when lost; whether to write it as the bare box of servers that don't know shape types).
+    Args:
+        shapes: For each object its shape, None for null; and whether to write it as the bare box of servers that don't
+            know shape types.
+        states: For each object its state.
+        lost: The indices of the objects that are out of sight, whose shapes are their last ones. CVAT ignores the field.
     """
-    wire = [None if shape is None else _tracked(shape, bare) for shape, bare in shapes]
-    return orjson.dumps({"shapes": wire, "states": list(states)}).decode()
+    reply: dict[str, Any] = {
+        "shapes": [None if shape is None else _tracked(shape, bare) for shape, bare in shapes],
+        "states": list(states),
+    }
+    return orjson.dumps(reply | ({"lost": list(lost)} if lost else {})).decode()
 
 
 def reid_reply(matches: Iterable[int]) -> str:

@@ -7,11 +7,12 @@ stand the same steps as under Nuclio; only the shapes' way in and out is another
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeAlias
 
 import cvat_sdk.auto_annotation as cvataa
 from cvat_sdk import models
@@ -23,8 +24,6 @@ from common.cvat.labels import Attribute, Label
 from common.cvat.reply import shape_points
 from common.cvat.request import InteractorRequest, parse_shape
 from common.errors import BadRequest
-from common.networks.loader import load_handler_class
-from common.networks.runtime import limit_threads
 from common.serving import kinds
 from common.serving.kinds.detector import Detector
 from common.serving.kinds.interactor import EmbeddedImage, Interactor
@@ -34,29 +33,51 @@ from common.shapes import Mask
 from common.vision.image import pillow_to_rgb
 from common.vision.mask import mask_to_rle
 
+Spec: TypeAlias = cvataa.DetectionFunctionSpec | cvataa.InteractionFunctionSpec | cvataa.TrackingFunctionSpec
+
 
 def create(directory: str | Path, options: Mapping[str, Any]) -> Detection | Interaction | Tracking:
     """The function in a directory, its model loaded, as an object for CVAT's SDK.
 
-    options: of the handler and of its kind, by name, as values or texts; they go before the environment's, and those
-    before function.yaml's. Raises BadFunctionError for what the SDK can't take, before a model is loaded, and
-    StartupError for an option that doesn't exist or fit, and for what keeps the function from starting anywhere.
+    Args:
+        directory: Holds function.yaml and model_handler.py.
+        options: Of the handler and of its kind, by name, as values or texts. They take precedence over the environment,
+            which takes precedence over function.yaml.
+
+    Raises:
+        BadFunctionError: The SDK can't take this function; raised before its model is loaded.
+        StartupError: An option does not exist or does not fit, or something keeps the function from starting anywhere.
     """
-    config = FunctionConfig.load(directory)
-    if config.kind not in _ADAPTERS:
-        raise cvataa.BadFunctionError(
-            f"{config.name} is a {config.kind} function, and CVAT's SDK has no interface for those; "
-            "python -m tools.annotate runs them"
-        )
-    adapter, make_spec = _ADAPTERS[config.kind]
-    spec = make_spec(config)
-    limit_threads(1)
-    config = replace(config, workers=1)  # there is one copy of the model, whatever numWorkers says
-    # What the SDK has embedded it keeps itself.
-    settings = {"embedding_cache_mb": 0.0, **options} if config.kind == "interactor" else options
-    kind = kinds.make(config, load_handler_class(config.directory), os.environ, settings)
-    made: Detection | Interaction | Tracking = adapter(spec, config, kind)
-    return made
+    config = replace(FunctionConfig.load(directory), workers=1)  # one copy of the model, whatever numWorkers says
+    spec = spec_of(config)
+    if isinstance(spec, cvataa.DetectionFunctionSpec):
+        return Detection(spec, config, kinds.load_as(Detector, config, options))
+    if isinstance(spec, cvataa.InteractionFunctionSpec):
+        # What the SDK has embedded it keeps itself.
+        settings = {"embedding_cache_mb": 0.0, **options}
+        return Interaction(spec, config, kinds.load_as(Interactor, config, settings))
+    return Tracking(spec, config, kinds.load_as(Tracker, config, options))
+
+
+def spec_of(config: FunctionConfig) -> Spec:
+    """What the SDK wants to know of a function before it calls it.
+
+    Args:
+        config: What function.yaml says.
+
+    Raises:
+        BadFunctionError: The SDK can't take this function.
+    """
+    if config.kind == "detector":
+        return detection_spec(config)
+    if config.kind == "interactor":
+        return interaction_spec(config)
+    if config.kind == "tracker":
+        return tracking_spec(config)
+    raise cvataa.BadFunctionError(
+        f"{config.name} is a {config.kind} function, and CVAT's SDK has no interface for those; "
+        "python -m tools.annotate runs them"
+    )
 
 
 class Detection:
@@ -68,6 +89,7 @@ class Detection:
 
     @property
     def spec(self) -> cvataa.DetectionFunctionSpec:
+        """What the SDK knows of the function: its labels."""
         return self._spec
 
     def detect(
@@ -84,10 +106,12 @@ class Interaction:
     """A `cvat_sdk.auto_annotation.InteractionFunction`; a preprocessed image is its embedding."""
 
     def __init__(self, spec: cvataa.InteractionFunctionSpec, config: FunctionConfig, interactor: Interactor):
-        self._spec, self._interactor = spec, interactor
+        self._spec, self._config, self._interactor = spec, config, interactor
 
     @property
     def spec(self) -> cvataa.InteractionFunctionSpec:
+        """What the SDK knows of the function. Raises BadFunctionError when a task is to be annotated with it."""
+        _refuse_task(self._config, sys._getframe(1))
         return self._spec
 
     def preprocess_image(self, context: cvataa.InteractionFunctionContext, image: PillowImage.Image) -> EmbeddedImage:
@@ -122,10 +146,12 @@ class Tracking:
     """A `cvat_sdk.auto_annotation.TrackingFunction`; a preprocessed image is a prepared frame."""
 
     def __init__(self, spec: cvataa.TrackingFunctionSpec, config: FunctionConfig, tracker: Tracker):
-        self._spec, self._tracker = spec, tracker
+        self._spec, self._config, self._tracker = spec, config, tracker
 
     @property
     def spec(self) -> cvataa.TrackingFunctionSpec:
+        """What the SDK knows of the function. Raises BadFunctionError when a task is to be annotated with it."""
+        _refuse_task(self._config, sys._getframe(1))
         return self._spec
 
     def preprocess_image(self, context: cvataa.TrackingFunctionContext, image: PillowImage.Image) -> Frame:
@@ -183,11 +209,17 @@ def tracking_spec(config: FunctionConfig) -> cvataa.TrackingFunctionSpec:
     return cvataa.TrackingFunctionSpec(supported_shape_types=types)
 
 
-_ADAPTERS: dict[str, tuple[Any, Any]] = {
-    "detector": (Detection, detection_spec),
-    "interactor": (Interaction, interaction_spec),
-    "tracker": (Tracking, tracking_spec),
-}
+def _refuse_task(config: FunctionConfig, caller: FrameType | None) -> None:
+    """Raises BadFunctionError when `annotate_task`, which runs detectors only, is what asks for a function's spec.
+
+    It would end in an AssertionError without a word. Agents ask for the same spec, so only the caller tells them apart.
+    """
+    if caller is not None and caller.f_code is cvataa.annotate_task.__code__:
+        article = "an" if config.kind[0] in "aeiou" else "a"
+        raise cvataa.BadFunctionError(
+            f"{config.name} is {article} {config.kind}, and a task is annotated by detectors only. It works in CVAT's UI: "
+            "deploy it there with cvat-cli function create-native and run-agent, or on Nuclio"
+        )
 
 
 def _label_spec(label: Label) -> models.PatchedLabelRequest:

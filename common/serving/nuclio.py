@@ -7,7 +7,6 @@ A request ends in a reply in every case: 200 with CVAT's JSON, 4xx with `{"error
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 import traceback
@@ -17,8 +16,7 @@ from typing import Any
 from common.config import FunctionConfig
 from common.cvat.request import read_body
 from common.errors import BadRequest, FunctionError
-from common.networks.loader import load_handler_class
-from common.networks.runtime import limit_threads
+from common.networks.runtime import threads_per_worker
 from common.serving import kinds, log
 from common.serving.compression import gzipped
 from common.serving.stages import Stages
@@ -38,9 +36,8 @@ def start(context: Any, main_file: str) -> None:
     log.forward(context.logger)
     try:
         config = FunctionConfig.load(Path(main_file).parent)
-        threads = limit_threads(config.workers)
         max_pixels()  # a wrong limit is found now, not with the first image
-        context.user_data.function = kinds.make(config, load_handler_class(config.directory), os.environ)
+        context.user_data.function = kinds.load(config)
         context.user_data.name = config.name
     except Exception as error:
         # The wrapper prints the traceback of what goes on from here.
@@ -51,7 +48,7 @@ def start(context: Any, main_file: str) -> None:
         function=config.name,
         kind=config.kind,
         seconds=round(time.perf_counter() - begin, 2),
-        threads=threads,
+        threads=threads_per_worker(config.workers),
         workers=config.workers,
     )
 

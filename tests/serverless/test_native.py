@@ -126,6 +126,12 @@ def test_what_can_not_be_loaded_is_said(server: CvatServer, cli: Cli, task: Task
     assert "unknown option 'bogus'; known options: fail," in log
     _, log = cli(*arguments, *native("colours"), fails=True)
     assert "colours is a reid function, and CVAT's SDK has no interface for those" in log
+    for function, kind in (("flood", "an interactor"), ("follow", "a tracker")):
+        _, log = cli(*arguments, *native(function), fails=True)
+        last = log.strip().splitlines()[-1]
+        assert last.startswith("cvat_sdk.auto_annotation.exceptions.BadFunctionError: ")
+        assert f"{function} is {kind}, and a task is annotated by detectors only" in last
+        assert "cvat-cli function create-native and run-agent" in last
     assert task.annotations == {"tags": [], "shapes": [], "tracks": []}
 
 

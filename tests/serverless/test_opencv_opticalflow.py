@@ -141,10 +141,12 @@ def first_reply(tracker: LoadedFunction, image: Image, shapes: list[Any]) -> dic
 
 
 def next_reply(tracker: LoadedFunction, image: Image, states: list[str]) -> dict[str, Any]:
-    """As CVAT asks: the states went through JSON, the shapes are padding."""
+    """As CVAT asks: the states went through JSON, the shapes are padding. In the reply, None stands for a lost object."""
     states = json.loads(json.dumps(states))
     reply = asked(tracker, {"image": in_base64(image), "shapes": [None] * len(states), "states": states})
     assert len(reply["shapes"]) == len(reply["states"]) == len(states)
+    assert None not in reply["shapes"]
+    reply["shapes"] = [None if i in reply.get("lost", ()) else shape for i, shape in enumerate(reply["shapes"])]
     return reply
 
 
@@ -424,7 +426,7 @@ def test_states_that_it_did_not_make_are_refused(tracker: LoadedFunction) -> Non
     thing = Thing(18, wandering)
     movie = Movie(18, [thing])
     (state,) = first_reply(tracker, movie.frame(0), [wire("polygon", thing.outline(0))])["states"]
-    bare, content = decode_state(NAME, state, "states[0]")
+    bare, content, last = decode_state(NAME, state, "states[0]")
     odd: list[Any] = [None, [], {}, "state", 7]
     for key, value in content.items():
         odd.append({k: v for k, v in content.items() if k != key})
@@ -434,7 +436,7 @@ def test_states_that_it_did_not_make_are_refused(tracker: LoadedFunction) -> Non
     image, refused = in_base64(movie.frame(1)), 0
     for one in odd:
         try:
-            forged = encode_state(NAME, [bare, one])
+            forged = encode_state(NAME, [bare, one, last])
         except Exception:
             continue  # what can't be written can't be sent
         reply = tracker({"image": image, "shapes": [None], "states": [forged]})

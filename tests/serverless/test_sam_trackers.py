@@ -107,14 +107,22 @@ def test_old_servers_send_and_get_bare_boxes(weights: dict[str, Path], monkeypat
     assert function(go_on(1, typed["states"])).json()["shapes"][0]["points"] == followed
 
 
-def test_an_object_out_of_sight_is_null_and_its_state_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_out_of_sight_keeps_its_last_shape_and_its_state_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = save_tiny(EDGETAM_VIDEO, tmp_path, object_score=-40)
     function = loaded("edgetam-tracker", hidden, monkeypatch)
-    states = function(start(0, *SHAPES)).json()["states"]
+    first = function(start(0, *SHAPES)).json()
+    states = first["states"]
     for frame in (1, 2):
         reply = function(go_on(frame, states)).json()
-        assert reply["shapes"] == [None, None, None]
+        assert reply["shapes"] == first["shapes"]
+        assert reply["lost"] == [0, 1, 2]
         states = reply["states"]
+    nulls = loaded("edgetam-tracker", hidden, monkeypatch, LOST="null")
+    reply = nulls(go_on(1, nulls(start(0, *SHAPES)).json()["states"])).json()
+    assert reply["shapes"] == [None, None, None]
+    assert "lost" not in reply
 
 
 def changed(state: str) -> str:

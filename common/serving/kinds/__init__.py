@@ -1,47 +1,91 @@
-"""From a request body to a reply's JSON text, one module for each kind of function.
+"""From a request body to the JSON text of a reply, one module for each kind of function.
 
-`make` gives the object that does it for a function; all of them have the same verb, `answer(body, stages) -> str`.
+Each kind is a class with the verb `answer(body, stages) -> str` and a ClassVar `kind`, its name in function.yaml. A new
+one has its name in `common.config.KindName` and its class in `Kind` below; nothing else lists them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, TypeVar, get_args
 
-from common.config import FunctionConfig
+from common.config import FunctionConfig, KindName
+from common.errors import StartupError
+from common.networks.loader import load_handler_class
+from common.networks.runtime import limit_threads
 from common.serving import options
 from common.serving.kinds.detector import Detector
 from common.serving.kinds.interactor import Interactor
 from common.serving.kinds.reid import Reid
 from common.serving.kinds.tracker import Tracker
-from common.serving.stages import Stages
 
-_KINDS: dict[str, type] = {"detector": Detector, "interactor": Interactor, "tracker": Tracker, "reid": Reid}
+K = TypeVar("K", Detector, Interactor, Tracker, Reid)
+Kind = Detector | Interactor | Tracker | Reid
+_CLASSES: dict[KindName, type[Kind]] = {kind.kind: kind for kind in get_args(Kind)}
 
 
-class Kind(Protocol):
-    def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
-        """The JSON text of the reply. Raises BadRequest or ModelError; fills in the times and facts of `stages`."""
-        ...
+def load(config: FunctionConfig, given: Mapping[str, Any] | None = None) -> Kind:
+    """The function of a configuration, with its model loaded, in this process.
+
+    Args:
+        config: What function.yaml says; its `workers` share the machine's cores.
+        given: Options by name, as values or texts; they take precedence over this process's environment.
+
+    Returns:
+        The object that answers its requests.
+
+    Raises:
+        StartupError: An option, the weights or the device keep it from starting.
+    """
+    limit_threads(config.workers)
+    return make(config, load_handler_class(config.directory), os.environ, given)
+
+
+def load_as(kind: type[K], config: FunctionConfig, given: Mapping[str, Any] | None = None) -> K:
+    """What `load` returns, for callers that want one kind of function.
+
+    Args:
+        kind: The class of that kind.
+        config: What function.yaml says.
+        given: Options by name, as values or texts; they take precedence over this process's environment.
+
+    Raises:
+        StartupError: The function is of another kind, or can't start.
+    """
+    if config.kind != kind.kind:
+        raise StartupError(f"{config.name}: expected a {kind.kind} function, got one of kind {config.kind}")
+    made = load(config, given)
+    assert isinstance(made, kind)  # as config.kind says
+    return made
 
 
 def make(
     config: FunctionConfig,
-    handler_class: type,
+    handler_class: type[Any],
     environment: Mapping[str, str],
     given: Mapping[str, Any] | None = None,
 ) -> Kind:
-    """The function of `config`, its model loaded, with the options that `environment` sets for handler and kind.
+    """The function of a configuration and a handler, with the options of both the handler and the kind.
 
-    given: options by name, as values or texts; they go before the environment's.
-    Nuclio tells a worker in NUCLIO_FUNCTION_NAME under which name the function was deployed: CVAT knows it by that one.
+    Args:
+        config: What function.yaml says.
+        handler_class: The function's `ModelHandler`.
+        environment: Sets options; takes precedence over function.yaml. Nuclio tells a worker in NUCLIO_FUNCTION_NAME
+            under which name the function was deployed: CVAT knows it by that one.
+        given: Options by name, as values or texts; they take precedence over the environment.
+
+    Returns:
+        The object that answers its requests.
+
+    Raises:
+        StartupError: An option, the weights or the device keep it from starting.
     """
     settings = {**config.environment, **environment}
     config = replace(config, name=environment.get("NUCLIO_FUNCTION_NAME") or config.name)
-    kind = _KINDS[config.kind]
+    kind = _CLASSES[config.kind]
     kind_given, handler_given = options.divide(given or {}, kind, handler_class)
     kind_options = options.from_environment(kind, settings) | kind_given
     handler = handler_class(config, **options.from_environment(handler_class, settings) | handler_given)
-    made: Kind = kind(config, handler, **kind_options)
-    return made
+    return kind(config, handler, **kind_options)

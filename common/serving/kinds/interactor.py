@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import FunctionConfig
+from common.config import FunctionConfig, KindName
 from common.cvat.reply import blob_reply, interactor_reply
 from common.cvat.request import InteractorRequest
 from common.errors import ModelError, StartupError
 from common.networks.fingerprint import content_key
-from common.protocol import CachedInteractorHandler, InteractorHandler, Prompt
+from common.protocol import CachedInteractorHandler, Image, InteractorHandler, Prompt
 from common.serving.embedding_cache import Arrays, EmbeddingCache, directory_for
 from common.serving.options import check_range
 from common.serving.stages import Stages
@@ -28,18 +28,30 @@ BLOB_FUNCTION = "pth-facebookresearch-sam-vit-h"  # CVAT's UI decodes the replie
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """size_hw: height and width of the image. content: what the handler's `embed` returned."""
+    """An image as the handler has encoded it."""
 
     size_hw: tuple[int, int]
+    """(height, width) in pixels."""
     content: Any
+    """What the handler's `embed` returned."""
+    key: str = ""
+    """Names the image and the model in the cache; empty where nothing is kept."""
 
 
 class Interactor:
-    """Options: POLYGON_TOLERANCE, how far in pixels the polygon may leave the mask's edge; for handlers whose
-    embeddings are kept, EMBEDDING_CACHE_MB, how many megabytes of them (0: none), EMBEDDING_CACHE_DIR, where, MASK_HINTS,
-    whether a prompt that grew by one click starts from the mask before it, and CVAT_FUNCTIONS_REDIS_HOST, _PORT and
-    _PASSWORD, the store in which replicas share embeddings.
+    """The function around an interactor's handler.
+
+    Options:
+        POLYGON_TOLERANCE: How far, in pixels, the polygon may leave the mask's edge.
+
+    For handlers whose embeddings are kept (`CachedInteractorHandler`):
+        EMBEDDING_CACHE_MB: How many megabytes of embeddings are kept; 0: none.
+        EMBEDDING_CACHE_DIR: Where; default: the system's temporary folder.
+        MASK_HINTS: Whether a prompt that grew by one click starts from the mask before it.
+        CVAT_FUNCTIONS_REDIS_HOST, _PORT, _PASSWORD: The store in which replicas share embeddings.
     """
+
+    kind: ClassVar[KindName] = "interactor"
 
     def __init__(
         self,
@@ -55,7 +67,7 @@ class Interactor:
         cvat_functions_redis_password: str | None = None,
     ):
         check_range("POLYGON_TOLERANCE", polygon_tolerance)
-        self._handler, self._tolerance, self._hints = handler, polygon_tolerance, mask_hints
+        self._handler, self._tolerance = handler, polygon_tolerance
         self._blob = config.name == BLOB_FUNCTION
         if self._blob and not hasattr(handler, "blob"):
             raise StartupError(
@@ -64,81 +76,124 @@ class Interactor:
             )
         if not 0 <= embedding_cache_mb < math.inf:
             raise StartupError(f"EMBEDDING_CACHE_MB: expected a number of 0 or more, got {embedding_cache_mb}")
-        self._cache: EmbeddingCache | None = None
+        self._steps: _Direct | _Cached = _Direct(handler)
         if embedding_cache_mb and isinstance(handler, CachedInteractorHandler):
             directory = directory_for(config.name, embedding_cache_dir)
             store = Store.at(cvat_functions_redis_host, cvat_functions_redis_port, cvat_functions_redis_password)
-            self._cache = EmbeddingCache(directory, int(embedding_cache_mb * 1e6), store)
+            cache = EmbeddingCache(directory, int(embedding_cache_mb * 1e6), store)
+            self._steps = _Cached(handler, cache, mask_hints)
 
     def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
+        """The JSON text of the reply to a request.
+
+        Args:
+            body: The request's JSON object.
+            stages: Filled in with the times and facts of this request.
+
+        Raises:
+            BadRequest: The request is at fault.
+            ModelError: The handler returned something other than a bitmap of the image's size.
+        """
         with stages.measure("decode"):
             request = InteractorRequest.parse(body, prompt_needed=not self._blob)
-        key, image = self._embed(request, stages)
+
+        def check(size_hw: tuple[int, int]) -> None:
+            stages.facts["image"] = f"{size_hw[1]}x{size_hw[0]}"
+            if not self._blob:
+                request.check_inside(size_hw)
+
+        def decode() -> Image:
+            with stages.measure("decode"):
+                pixels = decode_image(request.image)
+            check(pixels.shape[:2])  # before the image is encoded: that takes seconds, a click milliseconds
+            return pixels
+
+        image = self._steps.embed(request.image, decode, stages)
+        check(image.size_hw)  # an image from the cache was not decoded
         if self._blob:
             with stages.measure("encode"):
                 return blob_reply(self._handler.blob(image.content))  # type: ignore[attr-defined]
         with stages.measure("inference"):
-            bitmap = self._segment(key, image.content, _prompt(request), stages)
+            bitmap = self._steps.segment(image, _prompt(request), stages)
         with stages.measure("encode"):
             mask = _mask(bitmap, image.size_hw)
             stages.facts["pixels"] = int(np.count_nonzero(mask.bitmap))
             return interactor_reply(mask, self._tolerance)
 
-    def embed(self, image: NDArray[np.uint8]) -> EmbeddedImage:
-        """An image as `segment` wants it, for callers that keep it themselves."""
-        return EmbeddedImage((image.shape[0], image.shape[1]), self._handler.embed(image))
+    def embed(self, image: Image) -> EmbeddedImage:
+        """An image as `segment` wants it, for callers that keep it themselves.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        """
+        return _embedded(self._handler, image)
 
     def segment(self, image: EmbeddedImage, request: InteractorRequest) -> Mask:
-        """The object that the prompt of a request means, cropped; empty when there is none. The request's image is not used."""
+        """The object that a prompt means.
+
+        Args:
+            image: What `embed` returned.
+            request: The prompt; the image in it is not used.
+
+        Returns:
+            The object's mask, cropped; empty when there is none.
+
+        Raises:
+            BadRequest: A point or the box is outside the image.
+        """
         request.check_inside(image.size_hw)
         return _mask(self._handler.segment(image.content, _prompt(request)), image.size_hw)
 
-    def _embed(self, request: InteractorRequest, stages: Stages) -> tuple[str, EmbeddedImage]:
-        """A request's image, and a key of it and the model, "" when nothing is kept."""
-        handler = self._handler
-        if self._cache is None or not isinstance(handler, CachedInteractorHandler):
-            pixels = self._decode(request, stages)
-            with stages.measure("embedding"):
-                return "", self.embed(pixels)
 
+class _Direct:
+    """Every request encodes its image."""
+
+    def __init__(self, handler: InteractorHandler):
+        self._handler = handler
+
+    def embed(self, file: bytes, decode: Callable[[], Image], stages: Stages) -> EmbeddedImage:
+        pixels = decode()
+        with stages.measure("embedding"):
+            return _embedded(self._handler, pixels)
+
+    def segment(self, image: EmbeddedImage, prompt: Prompt, stages: Stages) -> NDArray[np.bool_]:
+        return self._handler.segment(image.content, prompt)
+
+
+class _Cached:
+    """An image is encoded once, and a prompt that grew by one click starts from the mask before it (`hints`)."""
+
+    def __init__(self, handler: CachedInteractorHandler, cache: EmbeddingCache, hints: bool):
+        self._handler, self._cache, self._hints = handler, cache, hints
+
+    def embed(self, file: bytes, decode: Callable[[], Image], stages: Stages) -> EmbeddedImage:
         def make() -> Arrays:
-            pixels = self._decode(request, stages)
+            pixels = decode()
             with stages.measure("embedding"):
-                return handler.pack(handler.embed(pixels))
+                return self._handler.pack(self._handler.embed(pixels))
 
         with stages.measure("digest"):
-            key = content_key(handler.model_key, request.image)
+            key = content_key(self._handler.model_key, file)
         arrays, stages.facts["embedding"] = self._cache.get_or_make(key, make)
-        embedding = handler.unpack(arrays)
-        image = EmbeddedImage(handler.image_size_hw(embedding), embedding)
-        self._check(request, image.size_hw, stages)
-        return key, image
+        embedding = self._handler.unpack(arrays)
+        return EmbeddedImage(self._handler.image_size_hw(embedding), embedding, key)
 
-    def _decode(self, request: InteractorRequest, stages: Stages) -> NDArray[np.uint8]:
-        with stages.measure("decode"):
-            image = decode_image(request.image)
-        # Looked at before the image is encoded, which takes seconds where the click takes milliseconds.
-        self._check(request, image.shape[:2], stages)
-        return image
-
-    def _check(self, request: InteractorRequest, size_hw: tuple[int, int], stages: Stages) -> None:
-        stages.facts["image"] = f"{size_hw[1]}x{size_hw[0]}"
-        if not self._blob:
-            request.check_inside(size_hw)
-
-    def _segment(self, image_key: str, embedding: Any, prompt: Prompt, stages: Stages) -> NDArray[np.bool_]:
-        handler = self._handler
-        if self._cache is None or not self._hints or not isinstance(handler, CachedInteractorHandler):
-            return handler.segment(embedding, prompt)
+    def segment(self, image: EmbeddedImage, prompt: Prompt, stages: Stages) -> NDArray[np.bool_]:
+        if not self._hints:
+            return self._handler.segment(image.content, prompt)
         hint = None
         for before in _one_click_less(prompt):
-            if (found := self._cache.get(_hint_key(image_key, before))) is not None:
+            if (found := self._cache.get(_hint_key(image.key, before))) is not None:
                 hint = found["hint"].astype(np.float16, copy=False)
                 break
         stages.facts["hint"] = "none" if hint is None else "used"
-        bitmap, hint = handler.refine(embedding, prompt, hint)
-        self._cache.put(_hint_key(image_key, prompt), {"hint": hint})
+        bitmap, hint = self._handler.refine(image.content, prompt, hint)
+        self._cache.put(_hint_key(image.key, prompt), {"hint": hint})
         return bitmap
+
+
+def _embedded(handler: InteractorHandler, image: Image) -> EmbeddedImage:
+    return EmbeddedImage((image.shape[0], image.shape[1]), handler.embed(image))
 
 
 def _prompt(request: InteractorRequest) -> Prompt:

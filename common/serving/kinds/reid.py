@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import FunctionConfig
+from common.config import FunctionConfig, KindName
 from common.cvat.reply import reid_reply
 from common.cvat.request import ReidRequest
 from common.errors import ModelError
@@ -22,7 +22,14 @@ from common.vision.matching import ReidBox, cosine_distances, match
 
 
 class Reid:
-    """Options: THRESHOLD, the largest distance of appearance, and MAX_DISTANCE in pixels, when the request sets none."""
+    """The function around a re-identification handler.
+
+    Options:
+        THRESHOLD: The largest distance of appearance, 0 (identical) to 1, when the request sets none.
+        MAX_DISTANCE: The largest distance of two boxes' centres in pixels, when the request sets none.
+    """
+
+    kind: ClassVar[KindName] = "reid"
 
     def __init__(
         self,
@@ -35,10 +42,20 @@ class Reid:
         check_range("THRESHOLD", threshold, 0, 1)
         check_range("MAX_DISTANCE", max_distance)
         self._handler, self._threshold, self._max_distance = handler, threshold, max_distance
-        # Matching imports it where it is used, to keep `common` light: let that be now, not in the first request.
+        # Matching imports it where it is used, which keeps `common` light: import it now, not in the first request.
         importlib.import_module("scipy.optimize")
 
     def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
+        """The JSON text of the reply to a request.
+
+        Args:
+            body: The request's JSON object.
+            stages: Filled in with the times and facts of this request.
+
+        Raises:
+            BadRequest: The request is at fault.
+            ModelError: The handler returned something other than descriptors.
+        """
         with stages.measure("decode"):
             request = ReidRequest.parse(body)
             image0 = decode_image(request.image0, "image0")
@@ -56,7 +73,18 @@ class Reid:
             return reid_reply(partners)
 
     def embed(self, image: Image, boxes: Sequence[ReidBox]) -> NDArray[np.float32]:
-        """(N, D) descriptors of what is in the boxes of an image."""
+        """What the contents of boxes look like.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: N boxes of that image.
+
+        Returns:
+            (N, D) descriptors of unit length.
+
+        Raises:
+            ModelError: The handler returned another number of them, or numbers that are not finite.
+        """
         embeddings = self._handler.embed(image, np.array([box.box_xyxy for box in boxes], np.float64).reshape(-1, 4))
         if embeddings.ndim != 2 or len(embeddings) != len(boxes) or not np.isfinite(embeddings).all():
             raise ModelError(f"expected {len(boxes)} finite descriptors, got an array of shape {embeddings.shape}")
@@ -71,7 +99,19 @@ class Reid:
         threshold: float | None,
         max_distance: float | None,
     ) -> list[int]:
-        """For each of `boxes0` the index of the same object in `boxes1`, or -1; None stands for the function's own."""
+        """Pairs the boxes of two images that show the same object.
+
+        Args:
+            embeddings0: (N, D) descriptors of `boxes0`.
+            embeddings1: (M, D) descriptors of `boxes1`.
+            boxes0: N boxes of the first image.
+            boxes1: M boxes of the second image.
+            threshold: The largest distance of appearance, 0 to 1; None for the function's own.
+            max_distance: The largest distance of centres in pixels; None for the function's own.
+
+        Returns:
+            For each of `boxes0` the index of the same object in `boxes1`, or -1; no index twice.
+        """
         return match(
             cosine_distances(embeddings0, embeddings1),
             boxes0,

@@ -309,8 +309,7 @@ def test_the_sdk_and_the_agent_take_every_function_of_the_collection(directory: 
         with pytest.raises(cvataa.BadFunctionError, match="reid"):
             native.create(directory, {})
         return
-    _, make_spec = native._ADAPTERS[config.kind]
-    spec = make_spec(config)
+    spec = native.spec_of(config)
     fields = get_function_driver_class(spec).get_remote_function_fields(spec)
     json.dumps(to_json(fields))
     if config.kind == "detector":

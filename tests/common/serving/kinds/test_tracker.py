@@ -7,11 +7,12 @@ import pytest
 from cvat_sdk.masks import encode_mask
 
 from common.config import FunctionConfig
-from common.errors import BadRequest, ModelError
+from common.errors import BadRequest, ModelError, StartupError
 from common.networks.loader import load_handler_class
 from common.serving import kinds
 from common.serving.kinds import Kind
 from common.serving.stages import Stages
+from common.serving.state import encode_state
 from tests.functions import TRACKER, write_function
 from tests.image_files import encode, to_base64
 
@@ -22,10 +23,15 @@ def picture(left: int, top: int = 10, width: int = 20) -> str:
     return to_base64(encode(pixels))
 
 
-def tracker(directory: Path, handler: str | None = None, types: str | None = "rectangle, mask") -> Kind:
+def tracker(
+    directory: Path,
+    handler: str | None = None,
+    types: str | None = "rectangle, mask",
+    environment: dict[str, str] | None = None,
+) -> Kind:
     annotations = {} if types is None else {"supported_shape_types": types}
     config = FunctionConfig.load(write_function(directory, "tracker", handler, annotations=annotations))
-    return kinds.make(config, load_handler_class(directory), {})
+    return kinds.make(config, load_handler_class(directory), environment or {})
 
 
 def answered(made: Kind, **fields: Any) -> Any:
@@ -80,13 +86,93 @@ def test_old_servers_get_bare_boxes_in_every_frame(tmp_path: Path) -> None:
     assert third["shapes"] == [[19, 10, 39, 20]]
 
 
-def test_lost_is_null_and_may_be_found_again(tmp_path: Path) -> None:
+GONE = {"image": picture(15, width=0)}
+
+
+def test_a_lost_object_keeps_its_last_shape_and_may_be_found_again(tmp_path: Path) -> None:
     made, stages = tracker(tmp_path), Stages()
+    first = answered(made, shapes=[BOX, BOX])
+    assert "lost" not in first
+    last = {"type": "rectangle", "points": [17, 10, 37, 20]}
+    second = answered(made, image=picture(17), states=first["states"])
+    assert second["shapes"] == [last, last]
+    assert "lost" not in second
+    for _ in range(3):
+        reply = json.loads(made.answer({**GONE, "states": second["states"]}, stages))
+        assert reply["shapes"] == [last, last]
+        assert reply["lost"] == [0, 1]
+        assert stages.facts == {"image": "60x40", "objects": 2, "lost": 2}
+    found = answered(made, states=reply["states"])
+    assert found["shapes"] == [BOX, BOX]
+    assert "lost" not in found
+
+
+def test_only_the_lost_one_of_several_is_named(tmp_path: Path) -> None:
+    made = tracker(tmp_path)
+    (state,) = answered(made, shapes=[BOX])["states"]
+    reply = answered(made, **GONE, shapes=[BOX, None, BOX], states=[None, state, None])
+    assert reply["shapes"] == [BOX, BOX, BOX]
+    assert reply["lost"] == [1]
+
+
+def test_a_lost_object_is_null_for_who_wants_it(tmp_path: Path) -> None:
+    made = tracker(tmp_path, environment={"LOST": "null"})
     first = answered(made, shapes=[BOX])
-    second = json.loads(made.answer({"image": picture(15, width=0), "states": first["states"]}, stages))
+    second = answered(made, **GONE, states=first["states"])
     assert second["shapes"] == [None]
-    assert stages.facts == {"image": "60x40", "objects": 1, "lost": 1}
+    assert second.keys() == {"shapes", "states"}
     assert answered(made, states=second["states"])["shapes"] == [BOX]
+    with pytest.raises(StartupError, match=r"^LOST: expected last or null, got the text 'keep'$"):
+        tracker(tmp_path / "b", environment={"LOST": "keep"})
+
+
+def test_a_lost_mask_stays_a_mask_and_a_bare_box_a_bare_box(tmp_path: Path) -> None:
+    made = tracker(tmp_path)
+    pixels = np.zeros((40, 60), bool)
+    pixels[10:20, 15:35] = True
+    mask = {"type": "mask", "points": encode_mask(pixels)}
+    reply = answered(made, **GONE, states=answered(made, shapes=[mask])["states"])
+    assert reply["shapes"] == [mask]
+    old = tracker(tmp_path / "old", types=None)
+    reply = answered(old, **GONE, states=answered(old, shapes=[[15, 10, 35, 20]])["states"])
+    assert reply["shapes"] == [[15, 10, 35, 20]]
+
+
+def test_the_shape_of_a_lost_object_stays_inside_a_smaller_frame(tmp_path: Path) -> None:
+    made = tracker(tmp_path)
+    first = answered(made, shapes=[BOX])
+    for width, box in ((25, [15, 10, 25, 20]), (10, [15, 10, 35, 20])):  # of which nothing is left: as it was
+        image = to_base64(encode(np.zeros((40, width, 3), np.uint8)))
+        assert answered(made, image=image, states=first["states"])["shapes"] == [{"type": "rectangle", "points": box}]
+
+
+def test_states_made_before_there_was_a_last_shape_go_on(tmp_path: Path) -> None:
+    before, now = tracker(tmp_path, environment={"LOST": "null"}), tracker(tmp_path)
+    earlier = encode_state("test-tracker", [False, {"type": "rectangle", "frames": 1}])
+    assert answered(now, image=picture(17), states=[earlier])["shapes"] == [
+        {"type": "rectangle", "points": [17, 10, 37, 20]}
+    ]
+    lost = answered(now, **GONE, states=[earlier])
+    assert lost["shapes"] == [None]
+    assert lost["lost"] == [0]
+    assert answered(now, states=lost["states"])["shapes"] == [BOX]
+    assert answered(before, states=answered(now, shapes=[BOX])["states"])["shapes"] == [BOX]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text", [1, {}], [False], [False, {}, None], [False, {}, ["rectangle", b"1234", 0.0]], [False, {}, [], 1],
+        [False, {}, ["mask", b"", [0, 0, 5, 5, 1]]], [False, {}, ["mask", b"", [0, 0, 10**6, 10**6, 1]]],
+        [False, {}, ["circle", b"1" * 16, 0]], [False, {}, ["rectangle", b"\xff" * 16, 0.0]],
+        [False, {}, ["mask", b"", [float("inf"), 0, 5, 5, 1]]],
+    ],
+)  # fmt: skip
+def test_a_state_of_another_content_is_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(
+        BadRequest, match=r"^states\[0\]: expected a state that test-tracker returned, got one it did not"
+    ):
+        answered(tracker(tmp_path), states=[encode_state("test-tracker", content)])
 
 
 def test_shapes_are_clipped_to_the_frame(tmp_path: Path) -> None:
@@ -102,7 +188,9 @@ def test_shapes_are_clipped_to_the_frame(tmp_path: Path) -> None:
 def test_a_shape_that_has_left_the_frame_is_lost(tmp_path: Path) -> None:
     made = tracker(tmp_path, TRACKER.replace("box_xyxy=mask.box_xyxy", "box_xyxy=(70, 10, 90, 20)"))
     first = answered(made, shapes=[BOX])
-    assert answered(made, states=first["states"])["shapes"] == [None]
+    reply = answered(made, states=first["states"])
+    assert reply["shapes"] == [BOX]
+    assert reply["lost"] == [0]
 
 
 def test_a_shape_that_is_none_is_the_model_s_fault_and_not_a_lost_object(tmp_path: Path) -> None:

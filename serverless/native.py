@@ -18,9 +18,14 @@ if _ROOT not in sys.path:  # cvat-cli loads this file by its path
     sys.path.append(_ROOT)
 
 from common.serving import native  # noqa: E402
-from tools.collection import resolve  # noqa: E402
+from serverless.collection import resolve  # noqa: E402
 
 
 def create(function: str, **options: Any) -> native.Detection | native.Interaction | native.Tracking:
-    """The function of that name, or in that directory, with options; see `common.serving.native.create`."""
+    """The function as an object for CVAT's SDK; see `common.serving.native.create`.
+
+    Args:
+        function: Its name, its path below serverless/, or its directory.
+        options: Of the function, by name, as values or texts.
+    """
     return native.create(resolve(function), options)

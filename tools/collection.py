@@ -1,4 +1,4 @@
-"""The functions of the collection: where they are, and what each lacks to run here."""
+"""What a function of the collection needs to run here: packages and weights."""
 
 from __future__ import annotations
 
@@ -8,33 +8,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from common.networks import weights
+from serverless.collection import COLLECTION, ROOT, function_directories, name_of, resolve
 
-ROOT = Path(__file__).resolve().parent.parent
-COLLECTION = ROOT / "serverless"
-
-
-def function_directories(root: Path = COLLECTION) -> list[Path]:
-    """All directories below `root` that hold a function.yaml, in alphabetical order."""
-    return sorted(path.parent for path in root.rglob("function.yaml"))
-
-
-def resolve(name: str) -> Path:
-    """A function's directory from a path, a path below serverless/, or the function's name such as opencv-grabcut.
-
-    Raises ValueError when there is none.
-    """
-    for path in (Path(name), COLLECTION / name):
-        if (path / "function.yaml").is_file():
-            return path.resolve()
-    for directory in function_directories():
-        if name in (name_of(directory), str(directory.relative_to(ROOT))):
-            return directory
-    raise ValueError(f"{name}: there is no such function: expected a directory with a function.yaml, or its name")
-
-
-def name_of(directory: Path) -> str:
-    """The name of a function of the collection, which follows its path: lower-case letters, digits and dashes."""
-    return "-".join(directory.relative_to(COLLECTION).parts).lower().replace("_", "-")
+__all__ = [
+    "COLLECTION",
+    "ROOT",
+    "function_directories",
+    "lacks",
+    "name_of",
+    "required_packages",
+    "requirement_files",
+    "resolve",
+]
 
 
 def lacks(directory: Path, environment: Mapping[str, str]) -> list[str]:

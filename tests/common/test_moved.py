@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,20 +58,26 @@ def test_a_module_that_never_was_is_not_found() -> None:
         importlib.import_module("common.nothing")
 
 
+def imports(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The full names of all that the modules below a folder import, each with its file."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                yield from ((path, f"{node.module}.{alias.name}") for alias in node.names)
+            elif isinstance(node, ast.Import):
+                yield from ((path, alias.name) for alias in node.names)
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_imports_from_one_above_it(room: str) -> None:
-    above = ROOMS[ROOMS.index(room) + 1 :]
-    upward = []
-    for path in (COMMON / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names]
-                if isinstance(node, ast.ImportFrom) and node.module
-                else [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else []
-            )
-            upward += [
-                f"{path}: {name}" for name in names if name.split(".")[:1] == ["common"] and name.split(".")[1] in above
-            ]
-    assert not upward
+    above = {f"common.{other}" for other in ROOMS[ROOMS.index(room) + 1 :]}
+    found = list(imports(COMMON / room))
+    assert found
+    assert [entry for entry in found if ".".join(entry[1].split(".")[:2]) in above] == []
+
+
+@pytest.mark.parametrize("folder", ["common", "serverless"])
+def test_what_goes_into_images_imports_no_tool(folder: str) -> None:
+    found = list(imports(COMMON.parent / folder))
+    assert found
+    assert [entry for entry in found if entry[1].split(".")[0] in ("tools", "training", "deploy", "tests")] == []

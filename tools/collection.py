@@ -31,7 +31,8 @@ def lacks(directory: Path, environment: Mapping[str, str]) -> list[str]:
     missing = [name for name in required_packages(directory) if not _installed(name)]
     if missing:
         found.append(f"packages {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else ""))
-    found.extend(weights.missing(directory, environment))
+    if lacking := weights.missing(directory, environment):
+        found.append(lacking.problem)
     return found
 
 

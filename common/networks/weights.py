@@ -9,63 +9,67 @@
           - path: yolo11n.onnx      # inside the variant's folder
             url: https://...        # left out: the file is part of the function's directory
             sha256: 0f3c...         # left out: recorded at the first fetch and checked from then on
+            size: 10612224          # bytes, for whoever decides whether to fetch it; may be left out
         entry: yolo11n.onnx         # what a handler opens; left out: the only file, or the folder of several
 
 A variant's files lie in `weights/<variant>/` of the directory, or in the directory itself. Two environment variables
 of a function choose: MODEL_PATH, a file or folder of one's own, and VARIANT, one of the file's.
 
     python -m common.networks.weights DIRECTORY [--variant NAME] [--to FOLDER] [--check]
+
+With OFFLINE=1 in the environment nothing is fetched; what is missing is an error then.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import re
 import shlex
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TextIO
-from urllib.parse import urlsplit
+from typing import Any
 
 from common.config import FunctionConfig, read_yaml
 from common.errors import StartupError, describe
+from common.networks.download import check_url, download
 
 FILE_NAME = "weights.yaml"
 RECORD_NAME = "weights.sha256"  # in the format of `sha256sum`, so that `sha256sum -c` checks it too
 FOLDER_NAME = "weights"
 MOUNTED_NAME = ".mounted"  # in that folder, at build: the weights come with a volume (deploy_cpu.sh --weights)
-_MOUNTED = ".mounted"  # stands in the weights folder of an image that gets its weights by a volume
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-_HUB = "huggingface.co"
-_TIMEOUT = 60.0  # seconds without a byte
-_CHUNK = 1 << 20
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """path: relative to the variant's folder. url: None for a file of the directory itself. sha256: hex, or None."""
+    """One file of a variant."""
 
     path: str
+    """Relative to the variant's folder."""
     url: str | None = None
+    """Where it is fetched from; None for a file that is part of the function's directory."""
     sha256: str | None = None
+    """64 hexadecimal digits; None when they are recorded at the first fetch."""
+    size: int | None = None
+    """Bytes; None when nobody has noted them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A set of files that a handler can load. entry: the one to open, relative; "" for their folder."""
+    """A set of files that a handler can load."""
 
     name: str
+    """As the option VARIANT names it."""
     files: tuple[WeightFile, ...]
+    """All of them are needed."""
     entry: str
+    """The one that a handler opens, relative; "" for the folder of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,19 @@ class Catalog:
     """The content of a weights.yaml."""
 
     default: str
+    """The variant that is used when none is named."""
     variants: Mapping[str, Variant]
+    """By name, in the order of the file."""
 
     def variant(self, name: str | None) -> Variant:
-        """The variant of that name, or the default one. Raises StartupError with the names there are."""
+        """The variant of a name.
+
+        Args:
+            name: as the option VARIANT has it; None or "" for the default.
+
+        Raises:
+            StartupError: There is no such variant; names those there are.
+        """
         if not name:
             name = self.default
         if name not in self.variants:
@@ -84,8 +97,30 @@ class Catalog:
         return self.variants[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What keeps a function from loading its weights."""
+
+    problem: str
+    """What is missing or has changed, and the remedy."""
+    variant: str = ""
+    """The variant that is missing; "" when fetching is no remedy."""
+    files: tuple[WeightFile, ...] = ()
+    """What `fetch` would get of it."""
+
+
 def read_catalog(directory: str | Path) -> Catalog | None:
-    """The weights.yaml of a function's directory, checked; None when it has none."""
+    """The weights.yaml of a function's directory.
+
+    Args:
+        directory: the function's.
+
+    Returns:
+        Its content, checked; None when there is no such file.
+
+    Raises:
+        StartupError: The file is wrong; names the field.
+    """
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         return None
@@ -101,11 +136,16 @@ def read_catalog(directory: str | Path) -> Catalog | None:
 
 
 def locate(config: FunctionConfig, variant: str | None = None, model_path: str | None = None) -> Path:
-    """The file or folder that a handler loads, its files there and intact.
+    """The file or folder that a handler loads, with all its files there and intact.
 
-    variant: a variant's name (the option VARIANT), None or "" for the default. model_path: a file or folder that goes
-    before all variants (the option MODEL_PATH); a relative one is taken from the function's directory.
-    Raises StartupError that says what is missing or changed, and the remedy.
+    Args:
+        config: the function.
+        variant: the option VARIANT; None or "" for the default.
+        model_path: the option MODEL_PATH, a file or folder that takes precedence over all variants; a relative one starts
+            at the function's directory.
+
+    Raises:
+        StartupError: Something is missing or has changed; names it and the remedy.
     """
     if model_path:
         path = config.directory / model_path
@@ -126,37 +166,57 @@ def locate(config: FunctionConfig, variant: str | None = None, model_path: str |
             f"{config.name} has no weights of its own ({FILE_NAME}): set MODEL_PATH to a file or a folder with yours"
         )
     chosen = catalog.variant(variant)
-    problems = _problems(config.directory, chosen)
-    if problems:
-        raise StartupError("; ".join(problems))
+    if problem := _missing(config.directory, chosen):
+        raise StartupError(problem.problem)
     return _folder_of(config.directory, chosen) / chosen.entry
 
 
-def missing(directory: str | Path, environment: Mapping[str, str]) -> list[str]:
-    """What a function lacks of its weights, a line each with the remedy; [] when it can start.
+def missing(directory: str | Path, environment: Mapping[str, str]) -> Missing | None:
+    """What a function lacks of its weights.
 
-    environment: as for the function's worker; the function.yaml's own variables are added to it.
+    Args:
+        directory: the function's.
+        environment: variables of its worker, which take precedence over those of its function.yaml.
+
+    Returns:
+        None when it can start.
     """
     config = FunctionConfig.load(directory)
     settings = {**config.environment, **environment}
     variant, model_path = settings.get("VARIANT", "").strip(), settings.get("MODEL_PATH", "").strip()
-    if not model_path and read_catalog(config.directory) is None:
-        return []
     try:
-        locate(config, variant, model_path)
+        if model_path:
+            locate(config, variant, model_path)
+        elif catalog := read_catalog(config.directory):
+            return _missing(config.directory, catalog.variant(variant))
     except StartupError as error:
-        return [str(error)]
-    return []
+        return Missing(str(error))
+    return None
 
 
 def fetch(
-    directory: str | Path, variant: str | None = None, to: str | Path | None = None, progress: TextIO | None = None
+    directory: str | Path,
+    variant: str | None = None,
+    to: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[WeightFile, int, int | None], None] = lambda file, have, total: None,
 ) -> Path:
-    """Fetches what is missing of a variant's files and checks all of them; returns what a handler would open.
+    """Fetches what is missing of a variant's files, and checks all of them; nothing else ever fetches weights.
 
-    to: a folder for the variant's files, None for `weights/<variant>` in the function's directory.
-    progress: where a line about each file goes. Raises StartupError when there is nothing to fetch it from, the
-    server does not give it, or what came is not what it should be; a file is there whole and checked, or not at all.
+    Args:
+        directory: the function's.
+        variant: a variant's name; None or "" for the default.
+        to: a folder for the variant's files; None for `weights/<variant>` in the function's directory, where nothing is
+            fetched when a folder will be mounted over it.
+        say: called with a line about each file.
+        progress: called for each piece of a file, with the bytes so far and of how many.
+
+    Returns:
+        What a handler would open.
+
+    Raises:
+        StartupError: There is nothing to fetch a file from, the server does not give it, what came is not what it should
+            be, or OFFLINE is set. A file is there whole and checked, or not at all.
     """
     catalog = read_catalog(directory)
     if catalog is None:
@@ -164,7 +224,7 @@ def fetch(
     chosen = catalog.variant(variant)
     folder = _folder_of(Path(directory), chosen) if to is None else Path(to)
     if to is None and (Path(directory) / FOLDER_NAME / MOUNTED_NAME).exists():
-        _say(progress, f"{FOLDER_NAME}: a folder is mounted there when the function runs; nothing is fetched")
+        say(f"{FOLDER_NAME}: a folder is mounted there when the function runs; nothing is fetched")
         return folder / chosen.entry
     record = _read_record(folder)
     for file in chosen.files:
@@ -172,17 +232,24 @@ def fetch(
         if path.is_file() and (expected is None or _intact(path, expected)):
             found, how = expected or _digest(path), "is there"
         elif file.url is None:
-            raise StartupError(f"{path}: the file is part of the function's directory, but is not there or has changed")
+            raise StartupError(f"{path}: the file is part of the function's directory, but is missing or has changed")
+        elif is_offline():
+            raise StartupError(f"{_shown(path)} is missing, and nothing is fetched: OFFLINE is set")
         else:
-            _say(progress, f"{file.path}: from {file.url}")
+            say(f"{file.path}: from {file.url}")
             begin = time.monotonic()
-            found = _download(file.url, path, expected)
+            found = download(file.url, path, expected, functools.partial(progress, file))
             how = f"fetched, {path.stat().st_size / 1e6:.1f} MB in {time.monotonic() - begin:.1f} s"
-        _say(progress, f"{file.path}: {how}, SHA-256 {found}")
+        say(f"{file.path}: {how}, SHA-256 {found}")
         if file.url is not None and record.get(file.path) != found:
             record[file.path] = found
             _write_record(folder, record)
     return folder / chosen.entry
+
+
+def is_offline() -> bool:
+    """Whether the environment variable OFFLINE forbids to fetch anything."""
+    return os.environ.get("OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _parse_variant(name: str, value: Any, path: Path) -> Variant:
@@ -194,7 +261,7 @@ def _parse_variant(name: str, value: Any, path: Path) -> Variant:
     files = tuple(_parse_file(item, f"{where}.files[{i}]") for i, item in enumerate(items))
     paths = [file.path for file in files]
     if len(set(paths)) != len(paths):
-        raise StartupError(f"{where}.files: a path stands there more than once")
+        raise StartupError(f"{where}.files: the same path is listed more than once")
     entry = value.get("entry", paths[0] if len(paths) == 1 else "")
     if entry and entry not in paths:
         raise StartupError(f"{where}.entry: expected one of the files, got {describe(entry)}")
@@ -204,26 +271,20 @@ def _parse_variant(name: str, value: Any, path: Path) -> Variant:
 def _parse_file(item: Any, where: str) -> WeightFile:
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
         raise StartupError(f"{where}: expected an object with a path, got {describe(item)}")
-    path, url, sha256 = item["path"], item.get("url"), item.get("sha256")
+    path, url, sha256, size = item["path"], item.get("url"), item.get("sha256"), item.get("size")
     _check_relative(path, f"{where}.path")
     if url is not None:
-        _check_url(url, f"{where}.url")
+        check_url(url, f"{where}.url")
     if sha256 and not (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower())):
         raise StartupError(f"{where}.sha256: expected 64 hexadecimal digits, got {describe(sha256)}")
-    return WeightFile(path=path, url=url, sha256=sha256.lower() if sha256 else None)
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise StartupError(f"{where}.size: expected a number of bytes, got {describe(size)}")
+    return WeightFile(path=path, url=url, sha256=sha256.lower() if sha256 else None, size=size)
 
 
 def _check_relative(path: str, where: str) -> None:
     if not path or "\\" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise StartupError(f"{where}: expected a path inside the folder, got {describe(path)}")
-
-
-def _check_url(url: Any, where: str) -> None:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or not parts.hostname:
-        raise StartupError(f"{where}: expected an address that begins with https://, got {describe(url)}")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise StartupError(f"{where}: expected https, got {parts.scheme}: weights are only fetched over https")
 
 
 def _folder_of(directory: Path, variant: Variant) -> Path:
@@ -235,27 +296,38 @@ def _folder_of(directory: Path, variant: Variant) -> Path:
     return directory if shipped else fetched
 
 
-def _problems(directory: Path, variant: Variant) -> list[str]:
+def _missing(directory: Path, variant: Variant) -> Missing | None:
     folder = _folder_of(directory, variant)
     record = _read_record(folder)
     absent, changed = [], []
     for file in variant.files:
         path, expected = folder / file.path, file.sha256 or record.get(file.path)
         if not path.is_file():
-            absent.append(file.path)
+            absent.append(file)
         elif expected is not None and not _intact(path, expected):
-            changed.append(file.path)
-    remedy = (
-        f"fetch: {_python()} -m common.networks.weights {shlex.quote(str(directory))} --variant {shlex.quote(variant.name)}"
-        if any(file.url for file in variant.files if file.path in absent + changed)
-        else "they are part of the function's directory: copy it anew"
-    )
+            changed.append(file)
+    if not absent and not changed:
+        return None
+    # In a container or a worker, which stands in the function's directory, the whole path says more.
+    shown = str if directory == Path.cwd() else _shown
     problems = []
     if absent:
-        problems.append(f"weights of {variant.name} are not there: {_list(absent)} in {folder}; {remedy}")
+        verb = "is" if len(absent) == 1 else "are"
+        problems.append(f"no weights for {variant.name}: {_names(absent)} {verb} missing in {shown(folder)}")
     if changed:
-        problems.append(f"weights of {variant.name} have changed (SHA-256): {_list(changed)} in {folder}; {remedy}")
-    return problems
+        problems.append(f"weights of {variant.name} have changed (SHA-256): {_names(changed)} in {shown(folder)}")
+    to_fetch = tuple(file for file in (*absent, *changed) if file.url)
+    problems.append(
+        f"fetch: {_python()} -m common.networks.weights {shlex.quote(shown(directory))} --variant {shlex.quote(variant.name)}"
+        if to_fetch
+        else "they are part of the function's directory: copy it anew"
+    )
+    return Missing("; ".join(problems), variant.name if to_fetch else "", to_fetch)
+
+
+def _shown(path: Path) -> str:
+    """A path as seen from the working directory, when it is below that."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _intact(path: Path, sha256: str) -> bool:
@@ -283,56 +355,8 @@ def _write_record(folder: Path, record: Mapping[str, str]) -> None:
     temporary.replace(folder / RECORD_NAME)
 
 
-class _OnlySafeRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _check_url(newurl, f"{req.full_url} leads to")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(url: str, path: Path, sha256: str | None) -> str:
-    """Fetches a file and returns its SHA-256; `path` holds it whole and checked afterwards, or is as it was."""
-    request = urllib.request.Request(url, headers={"User-Agent": "cvat-functions"})  # noqa: S310 - checked by _check_url
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if token and urlsplit(url).hostname == _HUB:
-        # Not sent on to where the hub redirects to.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    try:
-        opener = urllib.request.build_opener(_OnlySafeRedirects)
-        with os.fdopen(handle, "wb") as file, opener.open(request, timeout=_TIMEOUT) as response:
-            found = _copy(response, file)
-            length = response.headers.get("Content-Length")
-            if length is not None and int(length) != file.tell():
-                raise StartupError(f"{url}: broke off after {file.tell()} of {length} bytes; fetch again")
-        if sha256 is not None and found != sha256:
-            raise StartupError(
-                f"{url}: expected SHA-256 {sha256}, got {found}: not used; the file was changed or replaced"
-            )
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        return found
-    except urllib.error.HTTPError as error:
-        hint = "; it is gated: accept its terms and set HF_TOKEN" if error.code in (401, 403) else ""
-        raise StartupError(f"{url}: the server answers {error.code} {error.reason}{hint}") from error
-    except OSError as error:
-        raise StartupError(f"{url}: can't be fetched: {getattr(error, 'reason', error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _copy(source: Any, target: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        target.write(chunk)
-    return digest.hexdigest()
-
-
-def _say(progress: TextIO | None, line: str) -> None:
-    if progress is not None:
-        print(line, file=progress, flush=True)
+def _names(files: list[WeightFile]) -> str:
+    return _list([file.path for file in files])
 
 
 def _list(names: list[str]) -> str:
@@ -345,7 +369,14 @@ def _python() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetches, or checks, the weights of a function's directory; returns the exit status."""
+    """Fetches, or checks, the weights of a function's directory.
+
+    Args:
+        arguments: of the command line; None for this process's own.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m common.networks.weights", description="Fetches and checks weight files."
     )
@@ -356,22 +387,16 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if not given.check:
-            if (given.directory / FOLDER_NAME / _MOUNTED).exists():
-                print("The weights come with a mounted folder: nothing is fetched")
-                return 0
-            fetch(given.directory, given.variant, given.to, progress=sys.stdout)
+            fetch(given.directory, given.variant, given.to, say=functools.partial(print, flush=True))
             return 0
-        settings = {
-            **os.environ,
-            "VARIANT": given.variant or "",
-            "MODEL_PATH": str(given.to.resolve()) if given.to else "",
-        }
-        problems = missing(given.directory, settings)
+        folder = str(given.to.resolve()) if given.to else ""
+        lacking = missing(given.directory, {**os.environ, "VARIANT": given.variant or "", "MODEL_PATH": folder})
+        problem = lacking.problem if lacking else ""
     except StartupError as error:
-        problems = [str(error)]
-    for problem in problems:
+        problem = str(error)
+    if problem:
         print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

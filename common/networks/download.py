@@ -1,0 +1,240 @@
+"""One file over https: there whole and checked afterwards, or not at all; a download that broke off is resumed.
+
+What has come of a file lies beside it in `.NAME.part`, and in `.NAME.part.json` where it comes from and what the server
+calls that version of it (ETag). The next try asks for the rest of the same version (Range, If-Range); a server that has
+another one by now sends the whole file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import http.client
+import io
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from common.errors import StartupError, describe
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are here so far, and how many there are in all; None where the server does not say."""
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_HUB = "huggingface.co"
+_TIMEOUT_S = 60.0  # without a byte
+_SIZE_TIMEOUT_S = 5.0
+_CHUNK = 1 << 20
+_TRIES = 3  # in a row, as long as each brings something
+
+
+def download(url: str, path: Path, sha256: str | None = None, progress: Progress | None = None) -> str:
+    """Fetches a file, or the rest of it.
+
+    Args:
+        url: where from; https, or http on this machine.
+        path: where to; its folder is made.
+        sha256: what the file must have, in hexadecimal digits; None when that is not known.
+        progress: called for each piece.
+
+    Returns:
+        The file's SHA-256.
+
+    Raises:
+        StartupError: The server does not give it, the connection broke off (what has come is kept for the next time),
+            another process is fetching it, or what came is not what it should be (then nothing is kept).
+    """
+    check_url(url, str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened_part(path) as part:
+        resumed = part.fetch(url, whole=False, checked=sha256 is not None, progress=progress)
+        found = part.digest()
+        if resumed and sha256 is not None and found != sha256:
+            # The beginning may be of another version.
+            part.fetch(url, whole=True, checked=True, progress=progress)
+            found = part.digest()
+        if sha256 is not None and found != sha256:
+            part.clear()
+            raise StartupError(
+                f"{url}: expected SHA-256 {sha256}, got {found}: not used; the file was changed or replaced"
+            )
+        part.finish(path)
+    return found
+
+
+def ask_size(url: str) -> int | None:
+    """How many bytes a file has, asked of its server.
+
+    Args:
+        url: as for `download`.
+
+    Returns:
+        The number, or None when the server can't be reached within seconds or does not say.
+    """
+    try:
+        request = _request(url, {}, "HEAD")
+        with urllib.request.build_opener(_OnlySafeRedirects).open(request, timeout=_SIZE_TIMEOUT_S) as response:
+            return int(response.headers["Content-Length"])
+    except (OSError, http.client.HTTPException, StartupError, TypeError, ValueError):
+        return None
+
+
+def check_url(url: Any, where: str) -> None:
+    """Raises StartupError for an address that weights must not be fetched from.
+
+    Args:
+        url: the address.
+        where: what names it, for the message.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or not parts.hostname:
+        raise StartupError(f"{where}: expected an address that begins with https://, got {describe(url)}")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise StartupError(f"{where}: expected https, got {parts.scheme}: weights are only fetched over https")
+
+
+class _OnlySafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_url(newurl, f"{req.full_url} leads to")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _request(url: str, headers: dict[str, str], method: str = "GET") -> urllib.request.Request:
+    request = urllib.request.Request(  # noqa: S310 - checked by check_url
+        url, headers={"User-Agent": "cvat-functions", **headers}, method=method
+    )
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if token and urlsplit(url).hostname == _HUB:
+        # Not sent on to where the hub redirects to.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
+
+
+class _BrokeOff(Exception):
+    """The connection ended before the file did."""
+
+
+class _Part:
+    """What has come of a file so far, and which version of it that is."""
+
+    def __init__(self, file: io.FileIO, path: Path):
+        self._file, self._path = file, path
+        self._version_path = path.with_name(f"{path.name}.json")
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def fetch(self, url: str, *, whole: bool, checked: bool, progress: Progress | None) -> bool:
+        """Fetches what is missing; returns whether a part of it was here before this run."""
+        if whole:
+            self.clear()
+        resumed = self.size > 0
+        for attempt in range(1, _TRIES + 1):
+            before = self.size
+            try:
+                self._receive(url, checked, progress)
+                return resumed
+            except urllib.error.HTTPError as error:
+                if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
+                    self.clear()
+                    continue
+                hint = "; it is gated: accept its terms and set HF_TOKEN" if error.code in (401, 403) else ""
+                raise StartupError(f"{url}: the server answers {error.code} {error.reason}{hint}") from error
+            except (OSError, http.client.HTTPException, _BrokeOff) as error:
+                if self.size == 0:
+                    raise StartupError(f"{url}: can't be fetched: {getattr(error, 'reason', error)}") from error
+                if attempt == _TRIES or self.size == before:
+                    raise StartupError(
+                        f"{url}: broke off after {self.size / 1e6:.1f} MB ({error}); they are kept: run it again to go on"
+                    ) from error
+        raise StartupError(f"{url}: the server refuses to give the rest of the file")
+
+    def digest(self) -> str:
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()
+
+    def clear(self) -> None:
+        self._file.truncate(0)
+        self._version_path.unlink(missing_ok=True)
+
+    def finish(self, path: Path) -> None:
+        self._path.chmod(0o644)
+        self._path.replace(path)
+        self._version_path.unlink(missing_ok=True)
+
+    def _receive(self, url: str, checked: bool, progress: Progress | None) -> None:
+        have, version = self.size, self._version_of(url)
+        headers = {}
+        # Without a version's name, the digest must show that the rest belongs to the beginning.
+        if have and (version or (version is not None and checked)):
+            headers = {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
+        request = _request(url, headers)
+        with urllib.request.build_opener(_OnlySafeRedirects).open(request, timeout=_TIMEOUT_S) as response:
+            if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+                have = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                self.clear()
+                raise _BrokeOff(f"the server sent {response.headers.get('Content-Range')}, not from byte {have} on")
+            self._file.truncate(have)
+            self._version_path.write_text(json.dumps({"url": url, "version": _version(response.headers)}))
+            length = response.headers.get("Content-Length")
+            total = None if length is None else have + int(length)
+            while chunk := response.read1(_CHUNK):
+                if self._file.write(chunk) != len(chunk):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                have += len(chunk)
+                if progress is not None:
+                    progress(have, total)
+            if total is not None and have != total:
+                raise _BrokeOff(f"{total / 1e6:.1f} MB were announced")
+
+    def _version_of(self, url: str) -> str | None:
+        """The server's name for the version that has begun, "" when it gave none, None when it is of another address."""
+        try:
+            noted = json.loads(self._version_path.read_text())
+            return str(noted["version"]) if noted["url"] == url else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _version(headers: Any) -> str:
+    # A weak ETag means "as good as the same", which is not enough to put two pieces together.
+    etag = headers.get("ETag", "")
+    return etag if etag.startswith('"') else headers.get("Last-Modified", "")
+
+
+@contextlib.contextmanager
+def _opened_part(path: Path) -> Iterator[_Part]:
+    """The part of a file, which no other process writes meanwhile; removed at the end when there is nothing in it."""
+    part_path = path.with_name(f".{path.name}.part")
+    with part_path.open("a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartupError(f"{path}: another process is fetching this file") from error
+        except OSError:  # a file system without locks
+            pass
+        if not _is_at(file, part_path):  # the other process was just done with it
+            raise StartupError(f"{path}: another process has fetched this file")
+        part = _Part(file, part_path)
+        try:
+            yield part
+        finally:
+            if part.size == 0:
+                part.clear()
+                part_path.unlink(missing_ok=True)
+
+
+def _is_at(file: io.FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

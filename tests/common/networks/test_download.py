@@ -1,0 +1,197 @@
+"""A real HTTP server that cuts the connection in the middle, changes the file meanwhile, or knows no ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import StartupError
+from common.networks.download import ask_size, download
+
+CONTENT = bytes(range(256)) * 12_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+CUT = 1_000_000
+
+
+class FileServer:
+    """What a test changes while the server runs."""
+
+    def __init__(self) -> None:
+        self.content = CONTENT
+        self.validators = {"ETag": '"one"'}
+        self.ranges = True
+        self.cuts = 0
+        """How many replies end after CUT bytes."""
+        self.asked: list[str | None] = []
+        """The Range of each request."""
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(outer.content)))
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
+                outer.asked.append(wanted)
+                first = 0
+                if wanted and outer.ranges and condition in (None, *outer.validators.values()):
+                    first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                    if first >= len(outer.content):
+                        self.send_error(416)
+                        return
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {first}-{len(outer.content) - 1}/{len(outer.content)}")
+                else:
+                    self.send_response(200)
+                for name, value in outer.validators.items():
+                    self.send_header(name, value)
+                rest = outer.content[first:]
+                self.send_header("Content-Length", str(len(rest)))
+                self.end_headers()
+                if outer.cuts:
+                    outer.cuts -= 1
+                    rest = rest[:CUT]
+                self.wfile.write(rest)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}/file"
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    running = FileServer()
+    thread = threading.Thread(target=running.httpd.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.httpd.shutdown()
+    running.httpd.server_close()
+    thread.join()
+
+
+def begun(server: FileServer, path: Path) -> None:
+    """A download that has given up after two pieces and the beginning of a third."""
+    server.cuts = 99
+    server.content = CONTENT * 2
+    with pytest.raises(StartupError, match=r"broke off after 3\.0 MB .*kept: run it again to go on"):
+        download(server.url, path)
+    assert server.asked == [None, f"bytes={CUT}-", f"bytes={2 * CUT}-"]
+    assert not path.exists()
+    assert path.with_name(f".{path.name}.part").stat().st_size == 3 * CUT
+    server.cuts = 0
+    server.asked.clear()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_cut_connection_is_taken_up_again(server: FileServer, tmp_path: Path) -> None:
+    server.cuts = 2
+    seen: list[tuple[int, int | None]] = []
+    assert download(server.url, tmp_path / "w", DIGEST, lambda have, total: seen.append((have, total))) == DIGEST
+    assert server.asked == [None, f"bytes={CUT}-", f"bytes={2 * CUT}-"]
+    assert (tmp_path / "w").read_bytes() == CONTENT
+    assert names(tmp_path) == ["w"]
+    assert (CUT, len(CONTENT)) in seen
+    assert seen == sorted(seen)
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_the_next_run_fetches_the_rest_alone(server: FileServer, tmp_path: Path) -> None:
+    begun(server, tmp_path / "w")
+    expected = hashlib.sha256(CONTENT * 2).hexdigest()
+    assert download(server.url, tmp_path / "w") == expected
+    assert server.asked == [f"bytes={3 * CUT}-"]
+    assert (tmp_path / "w").read_bytes() == CONTENT * 2
+    assert names(tmp_path) == ["w"]
+
+
+@pytest.mark.parametrize("validators", [{"ETag": '"two"'}, {"Last-Modified": "Fri, 20 Nov 2026 08:00:00 GMT"}])
+def test_a_file_that_has_changed_meanwhile_is_fetched_whole(
+    server: FileServer, tmp_path: Path, validators: dict[str, str]
+) -> None:
+    begun(server, tmp_path / "w")
+    server.content, server.validators = b"new" * 2_000_000, validators
+    download(server.url, tmp_path / "w")
+    assert (tmp_path / "w").read_bytes() == server.content
+
+
+@pytest.mark.parametrize("validators", [{}, {"ETag": 'W/"weak"'}])
+def test_without_a_version_only_a_known_digest_lets_it_go_on(
+    server: FileServer, tmp_path: Path, validators: dict[str, str]
+) -> None:
+    server.validators, server.cuts = validators, 1
+    download(server.url, tmp_path / "unknown")
+    assert server.asked == [None, None]
+    server.asked.clear()
+    server.cuts = 1
+    assert download(server.url, tmp_path / "known", DIGEST) == DIGEST
+    assert server.asked == [None, f"bytes={CUT}-"]
+
+
+def test_pieces_that_do_not_fit_are_fetched_anew(server: FileServer, tmp_path: Path) -> None:
+    server.validators = {}
+    server.cuts = 1
+    (tmp_path / ".w.part").write_bytes(b"of another version")
+    (tmp_path / ".w.part.json").write_text(f'{{"url": "{server.url}", "version": ""}}')
+    assert download(server.url, tmp_path / "w", DIGEST) == DIGEST
+    assert server.asked[0] == "bytes=18-"
+    assert server.asked[-1] is None
+    assert (tmp_path / "w").read_bytes() == CONTENT
+
+
+def test_a_part_of_another_address_is_not_used(server: FileServer, tmp_path: Path) -> None:
+    begun(server, tmp_path / "w")
+    server.content = CONTENT
+    download(f"{server.url}-2", tmp_path / "w", DIGEST)
+    assert server.asked == [None]
+
+
+def test_a_server_without_ranges_sends_the_whole_file(server: FileServer, tmp_path: Path) -> None:
+    server.ranges, server.cuts = False, 1
+    assert download(server.url, tmp_path / "w", DIGEST) == DIGEST
+    assert (tmp_path / "w").read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: FileServer, tmp_path: Path) -> None:
+    begun(server, tmp_path / "w")
+    server.content = CONTENT[:1000]
+    download(server.url, tmp_path / "w")
+    assert (tmp_path / "w").read_bytes() == CONTENT[:1000]
+
+
+def test_a_wrong_digest_keeps_nothing(server: FileServer, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=f"expected SHA-256 0000.*got {DIGEST}"):
+        download(server.url, tmp_path / "w", "0" * 64)
+    assert names(tmp_path) == []
+
+
+def test_two_processes_do_not_write_one_file(server: FileServer, tmp_path: Path) -> None:
+    code = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); print('locked', flush=True); input()"
+    command = [sys.executable, "-c", code, str(tmp_path / ".w.part")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout and other.stdin
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(StartupError, match="another process is fetching this file"):
+            download(server.url, tmp_path / "w")
+        other.stdin.close()
+    assert download(server.url, tmp_path / "w") == DIGEST
+
+
+def test_the_size_is_asked_without_fetching(server: FileServer) -> None:
+    assert ask_size(server.url) == len(CONTENT)
+    assert server.asked == []
+    assert ask_size("http://127.0.0.1:1/file") is None
+    assert ask_size("http://example.com/file") is None

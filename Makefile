@@ -71,7 +71,7 @@ new: $(VENV)/.serve ## Make a function from a weight file, or a template: NAME= 
 
 .PHONY: annotate
 annotate: $(VENV)/.annotate ## Annotate a CVAT task or project, or a folder of images: ARGS="--help"
-	@exec $(PY) -m tools.annotate $(ARGS)
+	@RUN_BY_MAKE=1 exec $(PY) -m tools.annotate $(ARGS)
 
 .PHONY: doctor
 doctor: $(VENV)/.serve ## Say what is wrong with a running installation, and the remedy [ARGS="--help"]

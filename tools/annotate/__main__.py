@@ -27,27 +27,38 @@ from tools.collection import ROOT, lacks, resolve
 
 _EPILOG = """
 examples:
-  python -m tools.annotate --url https://app.example.org --task 5 --function onnx/rapidocr/text --dry-run
-  python -m tools.annotate --url http://localhost:8080 --user admin --project 2 --endpoint http://gpu1:32001 --endpoint http://gpu2:32001
-  python -m tools.annotate --images photos --output out/photos --function onnx/rapidocr/text --threshold 0.4
+  ./annotate --url https://app.example.org --task 5 --function onnx/rapidocr/text --dry-run
+  ./annotate --url http://localhost:8080 --user admin --project 2 --endpoint http://gpu1:32001 --endpoint http://gpu2:32001
+  ./annotate --images photos --output out/photos --function onnx/rapidocr/text --threshold 0.4
 
-exit status: 0 all frames are done, 1 some are not (they are listed), 2 the run could not begin or go on, 130 Ctrl-C.
+exit status: 0 all frames are annotated, 1 some are not (they are listed), 2 the run could not start or continue, 130 Ctrl-C.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: of the command line; None for this process's own.
+
+    Returns:
+        The exit status.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     _check(parser, given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it tries again is told once, when it has failed
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # retries are reported once, when they have failed
     try:
-        return _run(given)
+        status = _run(given)
     except (CannotRun, StartupError, ValueError) as error:
         say(f"tools.annotate: {error}")
-        return 2
+        status = 2
     except KeyboardInterrupt:
-        return 130
+        status = 130
+    if status and os.environ.get("RUN_BY_MAKE"):
+        say(f"Exit status {status}; make's own is always 2, ./annotate keeps this one.")
+    return status
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -155,21 +166,21 @@ def _user(text: str) -> tuple[str, str]:
 
 def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     if not given.function and not given.endpoint:
-        parser.error("say what annotates: --function or --endpoint")
+        parser.error("expected --function or --endpoint")
     if given.option and given.endpoint:
-        parser.error("--option is for functions that run here; one at an --endpoint has its own")
+        parser.error("--option is for functions that run here; a function at an --endpoint has its own")
     if given.images and not given.output:
-        parser.error("--images needs --output, the folder for what is found")
+        parser.error("--images needs --output, a folder for the annotations")
     if given.images and (given.mapping or given.map or given.clear_existing):
         parser.error("--mapping, --map and --clear-existing are for tasks")
     if not given.images:
         given.token = given.token or os.environ.get("CVAT_ACCESS_TOKEN")
         if not given.token and not given.user:
-            parser.error("--task and --project need --user, or a token (--token or the variable CVAT_ACCESS_TOKEN)")
+            parser.error("set CVAT_ACCESS_TOKEN to a personal access token of CVAT, or give --user")
 
 
 def _number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
-    """The type of an argument: a number in a range, ends included."""
+    """An argument's type: a number in a range, ends included."""
 
     def read(text: str) -> float:
         try:
@@ -185,7 +196,7 @@ def _number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
 
 
 def _whole(lowest: int) -> Callable[[str], int]:
-    """The type of an argument: a whole number that is not less."""
+    """An argument's type: a whole number of `lowest` or more."""
 
     def read(text: str) -> int:
         try:
@@ -200,7 +211,7 @@ def _whole(lowest: int) -> Callable[[str], int]:
 
 
 def _address(text: str) -> str:
-    """The type of an argument: the address of a function."""
+    """An argument's type: the address of a function."""
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"expected an address such as http://gpu1:32001, got {text!r}")
     return text
@@ -208,7 +219,7 @@ def _address(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.annotate",
+        prog="./annotate",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -216,67 +227,82 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True)
     what.add_argument("--task", type=_whole(1), nargs="+", metavar="N", help="tasks of the server, by number")
     what.add_argument("--project", type=_whole(1), metavar="N", help="all tasks of a project")
-    what.add_argument("--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, no server")
+    what.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, without a server"
+    )
 
     server = parser.add_argument_group("the server")
     server.add_argument("--url", default="http://localhost:8080", help="default: %(default)s")
     server.add_argument("--token", help="personal access token; safer in the variable CVAT_ACCESS_TOKEN")
     server.add_argument(
-        "--user", metavar="NAME[:PASSWORD]", help="instead of a token; asks, or takes the variable PASS"
+        "--user",
+        metavar="NAME[:PASSWORD]",
+        help="instead of a token; the password is asked for, or read from the variable PASS",
     )
     server.add_argument("--organization", metavar="SLUG", help="the organization that the task belongs to")
     server.add_argument("--insecure", action="store_true", help="don't check the server's certificate")
 
     function = parser.add_argument_group("the function")
-    function.add_argument("--function", metavar="NAME", help="of the collection, or a directory; runs here")
-    function.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of that function")
+    function.add_argument("--function", metavar="NAME", help="a function of the collection, or a directory; runs here")
+    function.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of that function; repeatable"
+    )
     function.add_argument(
         "--endpoint",
         action="append",
         default=[],
         type=_address,
         metavar="URL",
-        help="a function that runs elsewhere, under Nuclio or not; several share the load",
+        help="a function that runs elsewhere, under Nuclio or not; repeat it to share the load",
     )
-    function.add_argument("--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint alone")
+    function.add_argument(
+        "--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint without --function"
+    )
     function.add_argument("--threshold", type=_number(0, 1), metavar="T", help="0 to 1; default: the function's own")
     function.add_argument(
         "--max-distance", type=_number(0), metavar="PIXELS", help="for reid; default: the function's own"
     )
     function.add_argument(
-        "--timeout", type=_number(0.001), default=120, metavar="S", help="for one frame; default: %(default)s"
+        "--timeout", type=_number(0.001), default=120, metavar="S", help="seconds for a frame; default: %(default)s"
     )
 
     labels = parser.add_argument_group("labels")
     labels.add_argument("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
     labels.add_argument(
-        "--map", action="append", default=[], metavar="FUNCTION=TASK", help="one label; empty: leave out"
+        "--map", action="append", default=[], metavar="FUNCTION=TASK", help="one label; empty to leave it out"
     )
-    labels.add_argument("--allow-unmatched", action="store_true", help="leave out what the task has no place for")
-    labels.add_argument("--convert-masks", action="store_true", help="polygons instead of masks")
+    labels.add_argument("--allow-unmatched", action="store_true", help="leave out labels that the task does not have")
+    labels.add_argument("--convert-masks", action="store_true", help="store masks as polygons")
 
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("the run")
     how.add_argument("--frames", metavar="RANGES", help="such as 0-99,150,200-; default: all")
-    how.add_argument("--clear-existing", action="store_true", help="remove what the frames have; a copy is kept")
+    how.add_argument(
+        "--clear-existing", action="store_true", help="remove the annotations that the frames have; a copy is kept"
+    )
     how.add_argument(
         "--workers",
         type=_whole(0),
         metavar="N",
-        help="processes, each with a copy of the model, 0 for none but this one; for an --endpoint, calls at a time",
+        help="processes with a copy of the model each, 0 to run it in this process; for an --endpoint, concurrent calls",
     )
-    how.add_argument("--batch", type=_whole(1), default=4, metavar="N", help="frames that a model is given together")
+    how.add_argument("--batch", type=_whole(1), default=4, metavar="N", help="frames in a batch; default: %(default)s")
     how.add_argument(
-        "--chunk", type=_whole(1), default=100, metavar="N", help="most frames of an upload; default: %(default)s"
+        "--chunk", type=_whole(1), default=100, metavar="N", help="most frames in an upload; default: %(default)s"
     )
-    how.add_argument("--resume", action="store_true", help="go on with a run that was cut off, or try bad frames again")
+    how.add_argument("--resume", action="store_true", help="continue an interrupted run, or retry frames that failed")
     how.add_argument(
         "--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s"
     )
     how.add_argument("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
-    how.add_argument("--pictures", type=_whole(0), metavar="N", help="of a dry run (4), or overlays of a folder (all)")
+    how.add_argument(
+        "--pictures",
+        type=_whole(0),
+        metavar="N",
+        help="in a dry run (default: 4), or overlays of a folder (default: all)",
+    )
 
     local = parser.add_argument_group("with --images")
-    local.add_argument("--output", type=Path, metavar="FOLDER", help="where to put annotations and overlay pictures")
+    local.add_argument("--output", type=Path, metavar="FOLDER", help="for annotations and overlay pictures")
     local.add_argument(
         "--formats", nargs="+", choices=export.FORMATS, default=list(export.FORMATS), help="default: all"
     )

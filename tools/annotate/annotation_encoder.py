@@ -13,7 +13,7 @@ from common.cvat.conform import attribute_text
 from common.errors import ModelError
 from common.shapes import Mask, Shape, Skeleton, Tag
 from tools.annotate.errors import FrameError
-from tools.annotate.label_mapping import Goal, LabelMapping
+from tools.annotate.label_mapping import Goal, LabelMapping, mask_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class AnnotationEncoder:
         if goal.label.type not in ("any", shape.type):
             problem = f"label {shape.label!r} as {shape.type}, the task's is {goal.label.type}"
             if not self.mapping.leave_out_unknown:
-                raise FrameError(f"the function gave the {problem}")
+                raise FrameError(f"the function gave the {problem}{mask_hint(shape.type, goal.label.type)}")
             leave_out(problem)
             return None
         if isinstance(shape, Skeleton) and not _any_visible(shape, goal):

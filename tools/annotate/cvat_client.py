@@ -7,9 +7,7 @@ take longer than the model that finds the mask.
 from __future__ import annotations
 
 import io
-import itertools
 import logging
-import random
 import threading
 import time
 import zipfile
@@ -33,11 +31,14 @@ from cvat_sdk.core.helpers import make_request_headers
 from tools.annotate.errors import CannotRun, FrameError
 from tools.annotate.image_files import ImageFile
 from tools.annotate.label_mapping import TaskLabel
+from tools.workers.retries import pauses_s
 
 DOWNLOADS = 3  # at a time; with the upload, the four connections that the SDK keeps
 CHUNKS_AHEAD = 3
 _STOP_INTERVAL_S = 0.2  # between two looks at whether the run is to stop
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # between tries
+_TRIES = 5
+_TRIES_AFTER_500 = 3  # the server's own code has failed, and may again
+_FIRST_PAUSE_S = 0.5  # doubled after each try
 _LONGEST_PAUSE_S = 10.0  # that the server can ask for with Retry-After
 _TIMEOUT = urllib3.Timeout(connect=15, read=300)
 _REDIRECTS_ONLY = urllib3.Retry(total=None, redirect=3, connect=0, read=0, status=0, other=0)
@@ -56,8 +57,10 @@ class Refused(Exception):
 class Unanswered(Exception):
     """It is not known whether the server has carried out a request: no answer, or a server error."""
 
-    def __init__(self, message: str, retry_after_s: float = 0.0):
+    def __init__(self, message: str, status: int = 0, retry_after_s: float = 0.0):
         super().__init__(message)
+        self.status = status
+        """The HTTP status, 0 when there was no answer."""
         self.retry_after_s = retry_after_s
         """How long the server asks to wait, in seconds."""
 
@@ -328,18 +331,18 @@ class CvatClient:
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: bytes | None = None
     ) -> bytes:
         """Sends a request until it is answered. Raises Refused, or CannotRun when there is no answer."""
-        for pause in itertools.chain(_PAUSES_S, [None]):
+        pauses = pauses_s(_FIRST_PAUSE_S, spread=0.2)
+        for attempt in range(1, _TRIES + 1):
             try:
                 return self._once(method, path, query or {}, body)
             except Unanswered as error:
-                refused = error.__cause__
-                # An error of the server's own code comes again; a busy or restarting server is given more time.
-                if pause is None or (isinstance(refused, Refused) and refused.status == 500 and pause > 1):
-                    if isinstance(refused, Refused):
-                        raise refused from error
+                if attempt < (_TRIES_AFTER_500 if error.status == 500 else _TRIES):
+                    time.sleep(max(next(pauses), error.retry_after_s))
+                elif error.status:
+                    raise Refused(error.status, str(error)) from error
+                else:
                     raise CannotRun(f"{self.url}: {error}") from error
-                time.sleep(max(pause * random.uniform(1, 1.2), error.retry_after_s))  # noqa: S311 - not a secret
-        raise AssertionError("unreachable")
+        raise AssertionError("the last try returns or raises")
 
     def _once(self, method: str, path: str, query: Mapping[str, object], body: bytes | None) -> bytes:
         headers = {**make_request_headers(self._client.api_client), "Content-Type": "application/json"}
@@ -353,7 +356,7 @@ class CvatClient:
         if response.status in _TEMPORARY:
             seconds = response.headers.get("Retry-After", "")
             pause = min(float(seconds), _LONGEST_PAUSE_S) if seconds.isdecimal() else 0.0
-            raise Unanswered(status, pause) from Refused(response.status, status)
+            raise Unanswered(status, response.status, pause)
         if not 200 <= response.status <= 299:
             text = response.data.decode("utf-8", "replace")
             raise Refused(response.status, f"{status}: {text[:300]}")

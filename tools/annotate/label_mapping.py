@@ -158,9 +158,7 @@ def match_labels(
         if target is None:
             problems.append(f"label {label.name!r}: the task has no label {wanted!r}")
         elif (kind := _kind(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
-            hint = (
-                "; --convert-masks makes polygons of masks" if (kind, target.label.type) == ("mask", "polygon") else ""
-            )
+            hint = mask_hint(kind, target.label.type)
             problems.append(f"label {label.name!r}: gives {_a(kind)}, the task's takes {_a(target.label.type)}{hint}")
         else:
             goals[label.name], missing = _goal(label, target, details, known_types=function is not None)
@@ -226,6 +224,16 @@ def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_typ
             partners[name] = joint.name
     joints = [(sublabel.id, partners.get(sublabel.name)) for sublabel in target.label.sublabels]
     return Goal(target.label, LabelIds(target.label.id, ids, joints), attributes), missing
+
+
+def mask_hint(given: str, wanted: str) -> str:
+    """How a type that does not fit could be made to: the end of an error, or "".
+
+    Args:
+        given: the type of the function's shapes.
+        wanted: the type of the task's label.
+    """
+    return "; --convert-masks stores masks as polygons" if (given, wanted) == ("mask", "polygon") else ""
 
 
 def _kind(label: Label, convert_masks: bool) -> str:

@@ -26,6 +26,7 @@ from common.vision.mask import flat_to_mask
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun, FrameError
 from tools.annotate.predictor import FrameInput, FrameResult, Predictor, result_of
+from tools.workers.retries import pauses_s
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,8 @@ class _FunctionClient:
         """
         content = orjson.dumps({name: value for name, value in fields.items() if value is not None})
         problem: Exception | None = None
-        for attempt in range(self._TRIES):
-            if attempt:
-                time.sleep(self._FIRST_PAUSE_S * 2 ** (attempt - 1))
+        for pause in (0.0, *itertools.islice(pauses_s(self._FIRST_PAUSE_S), self._TRIES - 1)):
+            time.sleep(pause)
             url = next(self._urls)
             try:
                 reply = self._client.post(url, content=content, headers={"Content-Type": "application/json"})

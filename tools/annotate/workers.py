@@ -14,6 +14,7 @@ from common.errors import FunctionError
 from common.networks.engine import choices
 from tools.annotate.errors import CannotRun
 from tools.annotate.predictor import FrameInput, FrameResult, Predictor, PredictorSpec
+from tools.workers.process import exit_words
 
 _START_SECONDS = 600.0  # a large model from a slow disk
 _MOST_FAILED_STARTS = 3
@@ -160,11 +161,7 @@ class ProcessWorker:
 
     def _exit_reason(self) -> str:
         self._process.join(2)
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return signal.Signals(-code).name
-        return f"exit status {code}"
+        return exit_words(self._process.exitcode)
 
 
 def start_processes(spec: PredictorSpec, count: int, timeout_s: float, library: str = "") -> list[ProcessWorker]:

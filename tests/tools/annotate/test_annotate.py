@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,7 @@ from tests.tools.annotate.conftest import (
 )  # fmt: skip
 from tests.tools.annotate.cvat_server import PASSWORD, TOKEN, USER, CvatServer, Task
 from tools.annotate.__main__ import main
+from tools.annotate.cvat_client import CvatClient
 from tools.annotate.journal import Journal
 from tools.annotate.workers import ThreadWorker
 from tools.collection import ROOT
@@ -186,7 +189,7 @@ def test_bad_frames_are_listed_and_the_rest_is_done(
     assert "9 of 12 frames annotated" in said
     assert "3 frames could not be annotated" in said
     assert "frame 2 (raises.png): ValueError: this picture is not to be had" in said
-    assert "frame 5 (kills.png): the function's process died (SIGKILL)" in said
+    assert "frame 5 (kills.png): the function's process died (signal SIGKILL)" in said
     assert "frame 9 (torn.png): image: the image is damaged or truncated" in said
 
 
@@ -329,7 +332,7 @@ def test_a_server_that_stumbles(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Errors that pass are waited out; what a chunk lacks is found frame by frame."""
-    monkeypatch.setattr("tools.annotate.cvat_client._PAUSES_S", (0.01,) * 4)
+    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE_S", 0.01)
     task = server.add_task(labels(), frames(15), chunk_size=5)
     seen = []
 
@@ -385,7 +388,7 @@ def test_login_with_a_name_and_no_entry_without(
     assert main([*common, "--user", f"{USER}:wrong"]) == 2
     assert "login refused: 400 Bad Request: check the name and the password" in capsys.readouterr().err
     assert main([*common, "--token", "wrong"]) == 2
-    assert "401" in capsys.readouterr().err
+    assert "401 Unauthorized: set CVAT_ACCESS_TOKEN to a personal access token" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(common)
     assert main([*common[2:], "--token", TOKEN, "--url", "http://127.0.0.1:9"]) == 2
@@ -433,7 +436,94 @@ def test_arguments_that_are_none(argument: str, value: str, problem: str, capsys
     assert f"argument {argument}: {problem}" in capsys.readouterr().err
 
 
-# Runs that are cut off: the program as a process of its own.
+def test_a_frame_that_the_server_fails_on_holds_up_no_others(
+    server: CvatServer, annotate: Annotate, capsys: pytest.CaptureFixture
+) -> None:
+    """An internal error is retried within a few seconds, and the other frames are annotated meanwhile."""
+    task = server.add_task(labels(), frames(30), chunk_size=10)
+
+    def fail(request: Request) -> Response | None:
+        query = request.query_params
+        bad = (query.get("type"), query.get("number")) in (("chunk", "0"), ("frame", "3"))
+        return Response("an internal error", 500) if bad else None
+
+    server.before = fail
+    cvat = CvatClient(server.url, token=TOKEN, log=logging.getLogger("cvat"))
+    loaded = cvat.task(task.id)
+    begin = time.monotonic()
+    images = list(cvat.images(loaded, range(30), threading.Event()))
+    assert time.monotonic() - begin < 8
+    assert (images[-1].frame, images[-1].error) == (3, "the server answers 500 Internal Server Error")
+    assert sorted(image.frame for image in images if image.data) == [i for i in range(30) if i != 3]
+    assert server.requests.count(f"GET /api/tasks/{task.id}/data/") == 2 + 3 + 9 + 3
+    ordered = cvat.images(loaded, range(30), threading.Event(), in_order=True)
+    assert [image.frame for image in ordered] == list(range(30))
+    cvat.close()
+    assert annotate("--task", task.id, "--threshold", 0.85) == 1
+    said = capsys.readouterr().err
+    assert "29 of 30 frames annotated" in said
+    assert "1 frame could not be annotated" in said
+
+
+def test_the_pause_that_the_server_asks_for_is_kept(
+    server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE_S", 0.01)
+    task = server.add_task(labels(), frames(1))
+    asked: list[float] = []
+
+    def too_many(request: Request) -> Response | None:
+        if request.query_params.get("type") != "chunk":
+            return None
+        asked.append(time.monotonic())
+        return Response("too many requests", 429, {"Retry-After": "1"}) if len(asked) == 1 else None
+
+    server.before = too_many
+    assert annotate("--task", task.id, "--threshold", 0.85) == 0
+    assert len(asked) == 2
+    assert 1.0 <= asked[1] - asked[0] < 3
+
+
+def test_a_mask_for_a_polygon_label_names_the_option(
+    server: CvatServer, annotate: Annotate, endpoint: Callable[[str], Endpoint], capsys: pytest.CaptureFixture
+) -> None:
+    """Of a function at an address the types of labels are only known from its shapes."""
+    function = endpoint("everything")
+    function.answer = lambda body: (200, b'[{"label": "region", "type": "mask", "mask": [1, 1, 1, 1, 0, 0, 1, 1]}]')
+    task = server.add_task([{"name": "region", "type": "polygon"}], frames(1))
+    assert annotate("--task", task.id, "--endpoint", function.url, function="") == 1
+    assert "label 'region' as mask, the task's is polygon; --convert-masks stores masks" in capsys.readouterr().err
+
+
+# The program by its own name, and by make.
+
+
+def test_the_script_keeps_the_exit_status_and_make_says_it(server: CvatServer, tmp_path: Path) -> None:
+    pictures = frames(2)
+    pictures[1] = ("raises.png", BAD_PICTURE)
+    task = server.add_task(labels(), pictures)
+    (tmp_path / "tools").mkdir()  # a folder of this name where one stands is not the project's
+    (tmp_path / "tools/__init__.py").write_text("raise RuntimeError('another project')")
+    arguments = ["--url", server.url, "--task", str(task.id), "--function", str(FUNCTIONS / "everything")]
+    arguments += ["--workers", "0", "--threshold", "0.85", "--journals"]
+    environment = {**os.environ, "CVAT_ACCESS_TOKEN": TOKEN, "VENV": sys.prefix}
+    done = subprocess.run(
+        [ROOT / "annotate", *arguments, "journals"], cwd=tmp_path, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 frames annotated; this run added 1 shape and 1 tag." in done.stderr
+    assert "1 frame could not be annotated" in done.stderr
+    assert "Exit status" not in done.stderr
+    assert list((tmp_path / "journals").iterdir())
+    given = " ".join([*arguments, str(tmp_path / "others")])
+    done = subprocess.run(
+        ["make", "annotate", f"ARGS={given}"], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 2
+    assert "Exit status 1; make's own is always 2, ./annotate keeps this one." in done.stderr
+
+
+# Runs that are interrupted: the program as a process of its own.
 
 
 def start(server: CvatServer, task: Task, journals: Path, *more: str) -> subprocess.Popen[str]:

@@ -102,7 +102,7 @@ def test_all_problems_at_once() -> None:
         "the labels don't fit the task:",
         "  the mapping names 'truck', which the function does not have",
         "  label 'car': the task has no label 'car'",
-        "  label 'road': gives a mask, the task's takes a polygon; --convert-masks makes polygons of masks",
+        "  label 'road': gives a mask, the task's takes a polygon; --convert-masks stores masks as polygons",
         "  label 'person', joint 'head': the task's skeleton has none of this name",
         "map them (--mapping, --map) or leave them out (--allow-unmatched)",
     ]

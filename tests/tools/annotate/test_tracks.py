@@ -167,7 +167,7 @@ def test_a_bad_picture_cuts_the_tracks_there(
 def test_a_picture_that_is_not_to_be_had(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("tools.annotate.cvat_client._PAUSES_S", (0.01,) * 4)
+    monkeypatch.setattr("tools.annotate.cvat_client._FIRST_PAUSE_S", 0.01)
     task = with_boxes(server, kind="video")
 
     def refuse(request: Request) -> Response | None:

@@ -73,7 +73,7 @@ def test_a_worker_that_dies_of_a_picture_goes_on_with_the_others(worker: Process
     results = worker.predict([*block(2), DEADLY, *block(4)[2:]])
     for i, result in enumerate([*results[:2], *results[3:]]):
         check(result, i)
-    assert results[2].error == "the function's process died (SIGKILL)"
+    assert results[2].error == "the function's process died (signal SIGKILL)"
     assert worker._process.pid != first
     for i, result in enumerate(worker.predict(block(2))):
         check(result, i)

@@ -10,8 +10,9 @@ import json
 import re
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from common.config import FunctionConfig
 from common.cvat.request import read_body
@@ -27,7 +28,50 @@ _LONGEST_MESSAGE = 500
 _LONGEST_TRACE = 8000
 
 
-def start(context: Any, main_file: str) -> None:
+class Logger(Protocol):
+    """What is used of `nuclio_sdk.Logger`: a record is a message with values beside it."""
+
+    def info(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def error(self, message: str) -> None: ...
+
+    def info_with(self, message: str, **values: object) -> None: ...
+
+    def warn_with(self, message: str, **values: object) -> None: ...
+
+    def error_with(self, message: str, **values: object) -> None: ...
+
+
+class Event(Protocol):
+    """What is used of `nuclio_sdk.Event`, a request."""
+
+    body: Any
+    """A parsed JSON value when the content type is exactly application/json, else the bytes."""
+    headers: Mapping[str, Any] | None
+
+
+class Response(Protocol):
+    """What is used of `nuclio_sdk.Response`."""
+
+    body: str | bytes
+    headers: dict[str, str]
+    content_type: str
+    status_code: int
+
+
+class Context(Protocol):
+    """What is used of `nuclio_sdk.Context`: one for each worker."""
+
+    logger: Logger
+    user_data: Any
+    """An object whose attributes are the function's to set."""
+    Response: Any
+    """The class of the replies."""
+
+
+def start(context: Context, main_file: str) -> None:
     """Loads the function whose main.py is `main_file` into `context.user_data`; for `init_context`.
 
     Raises what made it fail, after logging it: Nuclio then ends the container, and the restart policy decides.
@@ -53,7 +97,7 @@ def start(context: Any, main_file: str) -> None:
     )
 
 
-def answer(context: Any, event: Any) -> Any:
+def answer(context: Context, event: Event) -> Response:
     """The `context.Response` to a request; for `handler`."""
     stages = Stages()
     status, level, problem = 200, "info_with", {}
@@ -92,7 +136,10 @@ def answer(context: Any, event: Any) -> Any:
     if small is not None:
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     body = text if small is None else small
-    return context.Response(body=body, headers=headers, content_type="application/json", status_code=status)
+    response: Response = context.Response(
+        body=body, headers=headers, content_type="application/json", status_code=status
+    )
+    return response
 
 
 def _message(error: BaseException) -> str:

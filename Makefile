@@ -90,6 +90,7 @@ lint: $(VENV)/.test ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(PY) -m tests.check_types
 
 .PHONY: bench
 bench: $(VENV)/.test ## Measure speed against the plain way, as ratios of one run [ARGS="mask yolo sam"]

@@ -7,6 +7,7 @@ along it on a larger copy, and pixel by pixel in the image itself. So the time h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,7 +94,7 @@ class _Region:
         x, y = (max(side * share, 8) for side in self.size_wh)
         return _Region.around((self.left - x, self.top - y, self.right + x, self.bottom + y), size_hw)
 
-    def of(self, pixels: NDArray) -> NDArray:
+    def of(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The part of an array (H, W, ...) that lies in this region; a view of it."""
         return pixels[self.top : self.bottom, self.left : self.right]
 
@@ -386,12 +387,12 @@ def _matte_edge(cut: _Cut, view: _View, found: Bitmap) -> Bitmap:
     rows, columns = np.nonzero(edge.band)
     y = np.minimum((rows * view.scale).astype(np.int64), view.size_hw[0] - 1)
     x = np.minimum((columns * view.scale).astype(np.int64), view.size_hw[1] - 1)
-    inner, inner_known = (values[y, x] for values in _colours_nearby(view.pixels, found))
-    outer, outer_known = (values[y, x] for values in _colours_nearby(view.pixels, ~found))
-    axis = inner - outer
+    inner, inner_known = _colours_nearby(view.pixels, found)
+    outer, outer_known = _colours_nearby(view.pixels, ~found)
+    axis = inner[y, x] - outer[y, x]
     length = (axis**2).sum(axis=1)
-    share = ((view.source[rows, columns] - outer) * axis).sum(axis=1) / np.maximum(length, 1)
-    trust = np.where(inner_known & outer_known, length / (length + _COLOUR_NOISE**2), 0)
+    share = ((view.source[rows, columns] - outer[y, x]) * axis).sum(axis=1) / np.maximum(length, 1)
+    trust = np.where((inner_known & outer_known)[y, x], length / (length + _COLOUR_NOISE**2), 0)
     matte = np.where(edge.sure, np.uint8(255), np.uint8(0))
     matte[edge.band] = trust * np.clip(share, 0, 1) * 255 + (1 - trust) * edge.soft[edge.band]
     result = cv2.GaussianBlur(matte, (3, 3), 0) >= 128

@@ -255,7 +255,7 @@ class _Drawn:
         if isinstance(shape, Mask):
             contours = _contours(shape)
         elif isinstance(shape, (Polygon, Points)):
-            contours = [shape.points_xy @ (1, 1j)]
+            contours = [_to_complex(shape.points_xy)]
         else:
             raise ValueError(f"can't follow a {shape.type}")
         every = np.concatenate(contours)
@@ -263,8 +263,8 @@ class _Drawn:
         around = max(_POINT_RADIUS * max(size_hw), 8) * complex(1, 1) if isinstance(shape, Points) else 0j
         low = complex(every.real.min(), every.imag.min()) - around
         high = complex(every.real.max(), every.imag.max()) + around
-        extent, center = high - low, (low + high) / 2
-        extent_wh = max(extent.real, 1.0), max(extent.imag, 1.0)
+        center = (low + high) / 2
+        extent_wh = max((high - low).real, 1.0), max((high - low).imag, 1.0)
         return cls(shape.type, center, extent_wh, 0.0, tuple(c - center for c in contours))
 
     @property
@@ -278,13 +278,13 @@ class _Drawn:
         middle = complex(*grid.size_wh) / 2
 
         def pixels(points: Complex) -> NDArray[np.int32]:
-            fine = np.stack([(z := middle + points * grid.scale - complex(0.5, 0.5)).real, z.imag], axis=1)
+            fine = _to_xy(middle + points * grid.scale - complex(0.5, 0.5))
             return np.rint(fine * 16).astype(np.int32)
 
         if self.kind == "rectangle":
             corner = self.contours[0][0]
             ellipse = ellipse_points((0, 0), (corner.real, corner.imag), self.rotation, count=40)
-            cv2.fillPoly(bitmap, [pixels(ellipse @ (1, 1j))], 1, shift=4)
+            cv2.fillPoly(bitmap, [pixels(_to_complex(ellipse))], 1, shift=4)
         elif self.kind == "points":
             # What lies between points is taken for a part of what they are on.
             hull = cv2.convexHull(pixels(self.contours[0]))
@@ -302,12 +302,22 @@ class _Drawn:
             low, high = pose.center - corner, pose.center + corner
             # A box that was drawn upright stays so: the user means the box around the object.
             rotation = (self.rotation + math.degrees(np.angle(pose.size))) % 360 if self.rotation else 0.0
-            box = tuple(float(v) for v in (low.real, low.imag, high.real, high.imag))
+            box = float(low.real), float(low.imag), float(high.real), float(high.imag)
             return Rectangle(box_xyxy=box, rotation=float(rotation))
-        contours = [np.stack([(z := pose.center + pose.size * c).real, z.imag], axis=1) for c in self.contours]
+        contours = [_to_xy(pose.center + pose.size * c) for c in self.contours]
         if self.kind == "mask":
             return _filled(contours, size_hw)
         return (Polygon if self.kind == "polygon" else Points)(points_xy=contours[0])
+
+
+def _to_complex(points_xy: NDArray[np.floating | np.integer]) -> Complex:
+    """Points (N, 2) as complex numbers x + iy (N,)."""
+    return np.asarray(points_xy @ np.array([1, 1j]), np.complex128)
+
+
+def _to_xy(points: Complex) -> NDArray[np.float64]:
+    """The inverse of `_to_complex`."""
+    return np.stack([points.real, points.imag], axis=1)
 
 
 def _contours(mask: Mask) -> list[Complex]:
@@ -326,7 +336,7 @@ def _contours(mask: Mask) -> list[Complex]:
     simple = [c for c in simple if len(c) >= 3] or [
         np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * mask.bitmap.shape[::-1]
     ]
-    return [(c + (mask.left, mask.top)) @ np.array([1, 1j]) for c in simple]
+    return [_to_complex(c + (mask.left, mask.top)) for c in simple]
 
 
 def _filled(contours: list[NDArray[np.float64]], size_hw: tuple[int, int]) -> Mask:
@@ -410,7 +420,7 @@ def _as_bright(sample: Grey, reference: _Reference) -> Grey:
     return cv2.add(sample, offset) if offset > 0 else cv2.subtract(sample, -offset)
 
 
-def _local_likeness(reference: Grey, sample: Grey) -> NDArray[np.float32]:
+def _local_likeness(reference: Grey, sample: Grey) -> NDArray[np.floating]:
     """How much the surroundings of each pixel (h, w) look alike, -1 to 1; where both are plain, they are alike."""
 
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -431,8 +441,7 @@ def _flow(before: Grey, after: Grey, points: NDArray[np.float32], levels: int) -
     back, status_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=_WINDOW, maxLevel=levels)
     missed = np.hypot(*(back - points).T)
     good = (status.ravel() == 1) & (status_back.ravel() == 1) & (missed <= _BACK_AND_FORTH)
-    x_and_iy = np.array([1, 1j])
-    return (points[good].astype(np.float64) + 0.5) @ x_and_iy, (there[good].astype(np.float64) + 0.5) @ x_and_iy
+    return _to_complex(points[good].astype(np.float64) + 0.5), _to_complex(there[good].astype(np.float64) + 0.5)
 
 
 def _motion(before: Complex, after: Complex, scale: float) -> tuple[complex, complex, Bitmap]:
@@ -441,8 +450,9 @@ def _motion(before: Complex, after: Complex, scale: float) -> tuple[complex, com
     usual = complex(np.median(moves.real), np.median(moves.imag))
     agree = abs(moves - usual) <= _AGREEMENT
     if len(before) > 2:
-        flat = (np.stack([v.real, v.imag], axis=1) for v in (before, after))
-        matrix, inliers = cv2.estimateAffinePartial2D(*flat, method=cv2.RANSAC, ransacReprojThreshold=_AGREEMENT)
+        matrix, inliers = cv2.estimateAffinePartial2D(
+            _to_xy(before), _to_xy(after), method=cv2.RANSAC, ransacReprojThreshold=_AGREEMENT
+        )
         if matrix is not None and inliers.sum() >= max(_FEWEST_FOR_SCALE, agree.sum()):
             agree = inliers.ravel() == 1
     growth = 1 + 0j
@@ -474,9 +484,9 @@ class _Track:
     patch: Grey
     patch_pose: _Pose
     first: Grey
-    trust: NDArray[np.float32]
+    trust: NDArray[np.floating]
 
-    def weight(self) -> NDArray[np.float32]:
+    def weight(self) -> NDArray[np.floating]:
         """How sure it is that each pixel (h, w) of the patch shows the object: 0 outside the shape."""
         return cv2.resize(self.trust, self.drawn.grid.size_wh) * self.drawn.area()
 
@@ -491,7 +501,7 @@ class _Track:
     def to_plain(self) -> dict[str, Any]:
         drawn = self.drawn
         points = np.concatenate(drawn.contours)
-        numbers = np.stack([points.real, points.imag], axis=1)
+        numbers = _to_xy(points)
         step = max(1 / _STEPS_PER_PIXEL, float(np.abs(numbers).max()) / 32767)
         steps = np.rint(numbers / step)
         if drawn.kind == "rectangle":  # a long, thin one must keep an area
@@ -524,7 +534,7 @@ class _Track:
                 raise ValueError("unknown kind or no points")
             if sum(counts) != len(numbers):
                 raise ValueError("wrong number of points")
-            contours = np.split(numbers @ np.array([1, 1j]), np.cumsum(counts[:-1]))
+            contours = np.split(_to_complex(numbers), np.cumsum(counts[:-1]))
             drawn = _Drawn(
                 state["kind"],
                 complex(*_numbers(state["center"], 2)),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config import FunctionConfig
+from common.config import FunctionConfig, KindName
 from tools.check import samples
 
 FOLDER = Path(__file__).resolve().parent
@@ -19,7 +19,8 @@ _TRACKED = ("rectangle", "polygon", "mask", "points")
 
 def requests() -> Iterator[tuple[str, dict[str, Any]]]:
     """Name of a file -> the request in it."""
-    for kind in ("detector", "interactor", "reid"):
+    kinds: tuple[KindName, ...] = ("detector", "interactor", "reid")
+    for kind in kinds:
         yield f"{kind}.json", samples.good_requests(_config(kind))[0].body
     for name in _TRACKED:
         yield f"tracker-{name}.json", _first_call(_config("tracker", supported_shape_types=name), name)
@@ -30,7 +31,7 @@ def _first_call(config: FunctionConfig, name: str) -> dict[str, Any]:
     return {"image": samples.frame(0), "shapes": [samples.tracked_shapes(config)[name]], "states": []}
 
 
-def _config(kind: str, **annotations: str) -> FunctionConfig:
+def _config(kind: KindName, **annotations: str) -> FunctionConfig:
     return FunctionConfig(directory=FOLDER, name="sample", kind=kind, annotations={"type": kind, **annotations})
 
 

@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.cvat.labels import Label
-from common.cvat.reply import shape_points
-from common.cvat.request import parse_shape
-from common.shapes import Ellipse, Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
-from common.vision.mask import mask_to_outline
-
-_DECIMALS = 2  # as in replies
+from common.cvat.shape_json import parse_shape, rounded, write_shape
+from common.shapes import Joint, Mask, Polygon, Shape, Skeleton, Tag
+from common.vision.mask import outline_beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +46,10 @@ def to_annotation(shape: Shape, ids: LabelIds, frame: int = 0) -> dict[str, Any]
     """
     annotation: dict[str, Any] = {"frame": frame, "label_id": ids.label}
     if not isinstance(shape, Tag):
-        annotation["type"] = shape.type
         # Skeletons have no points of their own.
-        annotation["points"] = [] if isinstance(shape, Skeleton) else shape_points(shape)
+        annotation |= {"type": shape.type, "points": []} if isinstance(shape, Skeleton) else write_shape(shape)
         if shape.score is not None:
             annotation["score"] = round(float(shape.score), 4)
-    if isinstance(shape, (Rectangle, Ellipse)) and shape.rotation:
-        annotation["rotation"] = round(shape.rotation, _DECIMALS)
     if isinstance(shape, Skeleton):
         annotation["elements"] = _elements(shape.joints, ids.joints, frame)
     if shape.group:
@@ -96,7 +90,7 @@ def from_annotation(annotation: Mapping[str, Any], label: str, ids: LabelIds) ->
 
 def as_polygon(mask: Mask, tolerance: float) -> Polygon:
     """The polygon that goes beside a mask in a reply, as a shape of its own."""
-    outline = mask.outline_xy if mask.outline_xy is not None else mask_to_outline(mask, tolerance)
+    outline = outline_beside(mask, tolerance)
     return Polygon(points_xy=outline, label=mask.label, score=mask.score, attributes=mask.attributes, group=mask.group)
 
 
@@ -111,7 +105,7 @@ def _elements(joints: Sequence[Joint], wanted: Sequence[tuple[int, str | None]],
     elements = []
     for label_id, name in wanted:
         joint = by_name.get(name, center) if name is not None else center
-        point = [round(float(joint.x), _DECIMALS), round(float(joint.y), _DECIMALS)]
+        point = rounded((joint.x, joint.y))
         elements.append(
             {"frame": frame, "label_id": label_id, "type": "points", "points": point, "outside": not joint.visible}
         )

@@ -1,7 +1,7 @@
-"""Request bodies of the four kinds of functions, checked once and frozen.
+"""The request bodies of the four kinds of functions, both directions: readers that check every field, and writers.
 
 What CVAT sends differs between its versions; every form ends in the same value here. Points and boxes are
-floating-point pixels of the image in the orientation that CVAT shows. All functions raise BadRequest that names the field.
+floating-point pixels of the image in the orientation that CVAT shows.
 """
 
 from __future__ import annotations
@@ -16,45 +16,68 @@ import numpy as np
 import orjson
 import pybase64
 
+from common.cvat.fields import check, coordinates, is_number, list_field, number_field, point
+from common.cvat.shape_json import parse_shape, write_shape
 from common.errors import MISSING, BadRequest, describe
-from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
-from common.vision.geometry import FEWEST_POINTS, points_bounds_xyxy, rotated_bounds_xyxy
+from common.shapes import BoxXyxy, Mask, Shape
+from common.vision.geometry import points_bounds_xyxy, rotated_bounds_xyxy
 from common.vision.image import max_pixels
-from common.vision.mask import cropped, rle_to_mask
 from common.vision.matching import ReidBox
 
 Point = tuple[float, float]
 
 # A mask that covers its box costs the sender a few bytes and us its pixels: all masks of a request together may have
-# as many as these images of the largest size.
+# as many as this many images of the largest size.
 _MOST_MASKS = 4
 _LINE_BREAKS = b" \t\r\n"
-_FARTHEST = 1e9  # no image reaches there, and arithmetic with such coordinates still holds, in 32 bit integers too
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorRequest:
-    """image: an image file's bytes. threshold: 0 to 1, or None when the caller set none."""
+    """What a detector is asked."""
 
     image: bytes
+    """An image file."""
     threshold: float | None = None
+    """The lowest confidence, 0 to 1; None when the caller set none."""
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> DetectorRequest:
-        return cls(image=_image(body, "image"), threshold=_number(body, "threshold", 0, 1))
+        """Reads a body, as `detector_body` writes it.
+
+        Args:
+            body: The parsed JSON.
+
+        Raises:
+            BadRequest: A field is wrong.
+        """
+        return cls(image=_image(body, "image"), threshold=number_field(body, "threshold", 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class InteractorRequest:
-    """image: an image file's bytes. box_xyxy: ordered corners, or None. At least one positive point or a box."""
+    """What an interactor is asked: at least one positive point or a box, in pixels of the image."""
 
     image: bytes
+    """An image file."""
     pos_points: tuple[Point, ...] = ()
+    """Clicks on the object, the oldest first."""
     neg_points: tuple[Point, ...] = ()
-    box_xyxy: tuple[float, float, float, float] | None = None
+    """Clicks beside it."""
+    box_xyxy: BoxXyxy | None = None
+    """The box around it, its corners in order."""
 
     @classmethod
     def parse(cls, body: Mapping[str, Any], *, prompt_needed: bool = True) -> InteractorRequest:
+        """Reads a body, as `interactor_body` writes it.
+
+        Args:
+            body: The parsed JSON.
+            prompt_needed: Whether a body without a positive point and without a box is an error.
+
+        Raises:
+            BadRequest: A field is wrong.
+        """
         request = cls(
             image=_image(body, "image"),
             pos_points=_points(body, "pos_points"),
@@ -66,7 +89,14 @@ class InteractorRequest:
         return request
 
     def check_inside(self, size_hw: tuple[int, int]) -> None:
-        """Raises BadRequest when a point or a corner of the box is outside an image of (height, width)."""
+        """Makes sure that all points and both corners of the box are inside the image.
+
+        Args:
+            size_hw: Height and width of the image.
+
+        Raises:
+            BadRequest: One is outside.
+        """
         height, width = size_hw
         corners = () if self.box_xyxy is None else (self.box_xyxy[:2], self.box_xyxy[2:])
         for name, points in (("pos_points", self.pos_points), ("neg_points", self.neg_points), ("obj_bbox", corners)):
@@ -79,25 +109,37 @@ class InteractorRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrackedItem:
-    """One object of a tracker request: either a shape to start with, or the state of the last frame.
-
-    bare: the shape came as a bare list of four numbers, as from servers that don't know shape types.
-    """
+    """One object of a tracker request: either a shape to start with, or its state after the last frame."""
 
     shape: Shape | None
+    """None for an object that has a state."""
     state: Any = None
+    """What the function returned."""
     bare: bool = False
+    """Whether the shape came as a bare list of four numbers, as from servers that don't know shape types."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerRequest:
+    """What a tracker is asked: where objects are in a frame."""
+
     image: bytes
+    """The frame, an image file."""
     items: tuple[TrackedItem, ...]
+    """The objects, at least one."""
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> TrackerRequest:
+        """Reads a body, as `tracker_body` writes it.
+
+        Args:
+            body: The parsed JSON.
+
+        Raises:
+            BadRequest: A field is wrong.
+        """
         image = _image(body, "image")
-        shapes, states = _list(body, "shapes"), _list(body, "states")
+        shapes, states = list_field(body, "shapes"), list_field(body, "states")
         if not shapes and not states:
             raise BadRequest("shapes: expected at least one shape to track, got none")
         if shapes and states and len(shapes) != len(states):
@@ -127,29 +169,114 @@ class TrackerRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReidRequest:
-    """threshold: largest distance of appearance, 0 to 1; max_distance: largest distance of centres in pixels."""
+    """What a reid function is asked: which boxes of two images show the same object."""
 
     image0: bytes
+    """The first image file."""
     image1: bytes
+    """The second one."""
     boxes0: tuple[ReidBox, ...]
+    """The boxes of the first image."""
     boxes1: tuple[ReidBox, ...]
+    """The boxes of the second image."""
     threshold: float | None = None
+    """The largest distance of appearance, 0 to 1; None when the caller set none."""
     max_distance: float | None = None
+    """The largest distance of centres in pixels; None when the caller set none."""
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> ReidRequest:
+        """Reads a body, as `reid_body` writes it.
+
+        Args:
+            body: The parsed JSON.
+
+        Raises:
+            BadRequest: A field is wrong.
+        """
         return cls(
             image0=_image(body, "image0"),
             image1=_image(body, "image1"),
             boxes0=parse_reid_boxes(body, "boxes0"),
             boxes1=parse_reid_boxes(body, "boxes1"),
-            threshold=_number(body, "threshold", 0, 1),
-            max_distance=_number(body, "max_distance", 0, math.inf),
+            threshold=number_field(body, "threshold", 0, 1),
+            max_distance=number_field(body, "max_distance", 0, math.inf),
         )
 
 
+def detector_body(image: bytes, threshold: float | None = None) -> dict[str, Any]:
+    """The body of a detector's request.
+
+    Args:
+        image: An image file.
+        threshold: The lowest confidence, 0 to 1; None for the function's own.
+    """
+    return {"image": _text(image)} | _set(threshold=threshold)
+
+
+def interactor_body(
+    image: bytes, pos_points: Sequence[Point] = (), neg_points: Sequence[Point] = (), box_xyxy: BoxXyxy | None = None
+) -> dict[str, Any]:
+    """The body of an interactor's request.
+
+    Args:
+        image: An image file.
+        pos_points: (x, y) of clicks on the object, in pixels.
+        neg_points: (x, y) of clicks beside it.
+        box_xyxy: The box around it.
+    """
+    return {
+        "image": _text(image),
+        "pos_points": [list(xy) for xy in pos_points],
+        "neg_points": [list(xy) for xy in neg_points],
+        "obj_bbox": [] if box_xyxy is None else [list(box_xyxy[:2]), list(box_xyxy[2:])],
+    }
+
+
+def tracker_body(image: bytes, shapes: Sequence[Shape | None] = (), states: Sequence[Any] = ()) -> dict[str, Any]:
+    """The body of a tracker's request.
+
+    Args:
+        image: The frame, an image file.
+        shapes: The objects to start with; for those that have a state None, or nothing when all have one.
+        states: The states that the function returned for the last frame, in the order of the objects.
+    """
+    written = [None if shape is None else write_shape(shape) for shape in shapes or [None] * len(states)]
+    return {"image": _text(image), "shapes": written, "states": list(states)}
+
+
+def reid_body(
+    image0: bytes,
+    image1: bytes,
+    boxes0: Sequence[Mapping[str, Any]],
+    boxes1: Sequence[Mapping[str, Any]],
+    threshold: float | None = None,
+    max_distance: float | None = None,
+) -> dict[str, Any]:
+    """The body of a reid function's request.
+
+    Args:
+        image0: The first image file.
+        image1: The second one.
+        boxes0: The boxes of the first image, as CVAT's annotations (`label_id`, `points` and what else they have).
+        boxes1: The boxes of the second image.
+        threshold: The largest distance of appearance, 0 to 1; None for the function's own.
+        max_distance: The largest distance of centres in pixels; None for the function's own.
+    """
+    images = {"image0": _text(image0), "image1": _text(image1)}
+    boxes = {"boxes0": list(boxes0), "boxes1": list(boxes1)}
+    return images | boxes | _set(threshold=threshold, max_distance=max_distance)
+
+
 def read_body(body: Any) -> dict[str, Any]:
-    """The object of a request body: a dict already parsed, or JSON as bytes or text, whatever its content type."""
+    """The object of a request body, whatever its content type.
+
+    Args:
+        body: A dict already parsed, or JSON as bytes or text.
+
+    Raises:
+        BadRequest: It is something else.
+    """
     if isinstance(body, dict):
         return body
     if body is None or (isinstance(body, (bytes, bytearray, memoryview, str)) and not len(body)):
@@ -184,124 +311,46 @@ def _image(body: Mapping[str, Any], name: str) -> bytes:
         raise BadRequest(f"{name}: expected an image file in base64, got a text of {len(value)} characters") from None
 
 
-def _number(
-    body: Mapping[str, Any], name: str, lowest: float = -math.inf, highest: float = math.inf, where: str = ""
-) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not _is_number(value) or not lowest <= value <= highest:
-        limits = f" from {lowest:g} to {highest:g}" if highest < math.inf else f" of {lowest:g} or more"
-        raise BadRequest.field(where + name, f"a number{limits if lowest > -math.inf else ''}", value)
-    return float(value)
+def _text(image: bytes) -> str:
+    """The inverse of `_image`."""
+    return pybase64.b64encode_as_string(image)
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _is_coordinate(value: Any) -> bool:
-    return _is_number(value) and abs(value) <= _FARTHEST
-
-
-def _list(body: Mapping[str, Any], name: str) -> Sequence[Any]:
-    value = body.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadRequest.field(name, "a list", value)
-    return value
+def _set(**fields: float | None) -> dict[str, float]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _points(body: Mapping[str, Any], name: str) -> tuple[Point, ...]:
-    return tuple(_point(value, f"{name}[{i}]") for i, value in enumerate(_list(body, name)))
-
-
-def _point(value: Any, name: str) -> Point:
-    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(_is_coordinate(v) for v in value):
-        raise BadRequest.field(name, "a point [x, y]", value)
-    return float(value[0]), float(value[1])
+    return tuple(point(value, f"{name}[{i}]") for i, value in enumerate(list_field(body, name)))
 
 
 def _prompt_box(body: Mapping[str, Any], name: str) -> tuple[float, float, float, float] | None:
-    corners = _list(body, name)
+    corners = list_field(body, name)
     if not corners:
         return None
-    if len(corners) == 4 and all(_is_number(v) for v in corners):
+    if len(corners) == 4 and all(is_number(v) for v in corners):
         corners = [corners[:2], corners[2:]]
     if len(corners) != 2:
         raise BadRequest.field(name, "two corners [[x0, y0], [x1, y1]]", body[name])
-    (xa, ya), (xb, yb) = _point(corners[0], f"{name}[0]"), _point(corners[1], f"{name}[1]")
+    (xa, ya), (xb, yb) = point(corners[0], f"{name}[0]"), point(corners[1], f"{name}[1]")
     if xa == xb or ya == yb:
         raise BadRequest.field(name, "a box with an area", [xa, ya, xb, yb])
     return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)
 
 
-def _numbers(value: Any, name: str, expected: str) -> list[float]:
-    if not isinstance(value, (list, tuple)) or not all(_is_coordinate(v) for v in value):
-        raise BadRequest.field(name, expected, value)
-    return list(value)
-
-
-def parse_shape(value: Any, name: str) -> Shape:
-    """A tracker's shape: {"type", "points", "rotation"?}, or the bare numbers of a box."""
-    if isinstance(value, Mapping):
-        kind, where = value.get("type", MISSING), f"{name}.points"
-        points = _numbers(value.get("points", MISSING), where, "a list of numbers")
-        rotation = _number(value, "rotation", where=f"{name}.") or 0.0
-    else:
-        kind, where, rotation = "rectangle", name, 0.0
-        points = _numbers(value, name, 'a shape {"type", "points"} or a box [xtl, ytl, xbr, ybr]')
-    if kind == "rectangle":
-        _check(len(points) == 4, where, "4 numbers, xtl, ytl, xbr, ybr", points)
-        left, right = sorted((points[0], points[2]))
-        top, bottom = sorted((points[1], points[3]))
-        _check(right > left and bottom > top, where, "a box with an area", points)
-        return Rectangle(box_xyxy=(left, top, right, bottom), rotation=rotation)
-    if kind == "ellipse":
-        _check(len(points) == 4, where, "4 numbers, cx, cy, right x, top y", points)
-        cx, cy, right, top = points
-        _check(right > cx and top < cy, where, "an ellipse with an area", points)
-        return Ellipse(center_xy=(cx, cy), radii_xy=(right - cx, cy - top), rotation=rotation)
-    if kind == "mask":
-        return _mask(points, where)
-    minimum = FEWEST_POINTS.get(kind) if isinstance(kind, str) else None
-    if minimum is None:
-        raise BadRequest.field(f"{name}.type", "rectangle, ellipse, polygon, polyline, points, cuboid or mask", kind)
-    _check(
-        len(points) % 2 == 0 and len(points) >= 2 * minimum,
-        where,
-        f"x and y of {minimum} point{'s' if minimum > 1 else ''} or more",
-        points,
-    )
-    maker = {"polygon": Polygon, "polyline": Polyline, "points": Points, "cuboid": Cuboid}[kind]
-    return maker(points_xy=np.array(points, np.float64))
-
-
-def _mask(points: list[float], where: str) -> Mask:
-    _check(len(points) > 4, where, "run lengths and a box", points)
-    left, top, right, bottom = points[-4:]
-    # The box is looked at before anything of its size is made.
-    _check((right - left + 1) * (bottom - top + 1) <= max_pixels(), where, "a mask no larger than an image", points)
-    try:
-        mask = rle_to_mask(points)
-    except ValueError as error:
-        raise BadRequest(f"{where}: {error}") from error
-    mask = cropped(mask)
-    _check(mask.bitmap.size > 0, where, "a mask with at least one pixel", points)
-    return mask
-
-
 def parse_reid_boxes(body: Mapping[str, Any], name: str) -> tuple[ReidBox, ...]:
-    """The shapes in a field of a reid request, as upright boxes."""
+    """The shapes in a field of a reid request, as upright boxes.
+
+    Args:
+        body: The request's body.
+        name: The field.
+
+    Raises:
+        BadRequest: It is not a list of shapes.
+    """
     if body.get(name) is None:
         raise BadRequest.field(name, "a list of shapes", body.get(name, MISSING))
-    return tuple(_reid_box(value, f"{name}[{i}]") for i, value in enumerate(_list(body, name)))
+    return tuple(_reid_box(value, f"{name}[{i}]") for i, value in enumerate(list_field(body, name)))
 
 
 def _reid_box(value: Any, name: str) -> ReidBox:
@@ -310,16 +359,11 @@ def _reid_box(value: Any, name: str) -> ReidBox:
         raise BadRequest.field(f"{name}.label_id", "an integer", label_id)
     raw = value.get("points", MISSING) if isinstance(value, Mapping) else value
     where = f"{name}.points" if isinstance(value, Mapping) else name
-    points = _numbers(raw, where, "the shape's points")
+    points = coordinates(raw, where, "the shape's points")
     if isinstance(value, Mapping) and value.get("type") == "mask" and len(points) > 4:
         left, top, right, bottom = points[-4:]
         points = [left, top, right + 1, bottom + 1]
-    _check(len(points) >= 4 and len(points) % 2 == 0, where, "x and y of two points or more", points)
+    check(len(points) >= 4 and len(points) % 2 == 0, where, "x and y of two points or more", points)
     box = points_bounds_xyxy(np.reshape(points, (-1, 2)))
-    rotation = _number(value, "rotation", where=f"{name}.") if isinstance(value, Mapping) else None
+    rotation = number_field(value, "rotation", where=f"{name}.") if isinstance(value, Mapping) else None
     return ReidBox(box_xyxy=rotated_bounds_xyxy(box, rotation or 0.0), label_id=label_id)
-
-
-def _check(condition: bool, name: str, expected: str, got: Any) -> None:
-    if not condition:
-        raise BadRequest.field(name, expected, got)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.cvat.reply import shape_points
+from common.cvat.shape_json import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
 from common.vision.image import max_pixels
 

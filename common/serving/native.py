@@ -21,8 +21,8 @@ from PIL import Image as PillowImage
 from common.config import FunctionConfig
 from common.cvat.annotation import LabelIds, as_polygon, to_annotation
 from common.cvat.labels import Attribute, Label
-from common.cvat.reply import shape_points
-from common.cvat.request import InteractorRequest, parse_shape
+from common.cvat.request import InteractorRequest
+from common.cvat.shape_json import parse_shape, shape_points
 from common.errors import BadRequest
 from common.serving import kinds
 from common.serving.kinds.detector import Detector

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.shapes import BoxXyxy, Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton
-from common.vision.mask import mask_to_outline
+from common.vision.mask import outline_beside
 
 FEWEST_POINTS: Mapping[str, int] = {"polygon": 3, "polyline": 2, "points": 1, "cuboid": 8}
 """The fewest points of each type of shape that is made of points; a cuboid has exactly that many."""
@@ -154,7 +154,7 @@ def outline_xy(shape: Shape, tolerance: float = 1.0) -> NDArray[np.float64] | No
     if isinstance(shape, Ellipse):
         return ellipse_points(shape.center_xy, shape.radii_xy, shape.rotation)
     if isinstance(shape, Mask):
-        return mask_to_outline(shape, tolerance) if shape.outline_xy is None else shape.outline_xy
+        return outline_beside(shape, tolerance)
     return shape.points_xy if isinstance(shape, Polygon) else None
 
 

@@ -70,14 +70,15 @@ def mask_to_bitmap(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     return full
 
 
-def mask_to_flat(mask: Mask) -> list[int]:
-    """The list of a detector's `mask` field: 0 or 1 for each pixel of the box, row by row, then the box."""
-    left, top, right, bottom = mask.box_xyxy
-    return [*mask.bitmap.astype(np.uint8).ravel().tolist(), left, top, right - 1, bottom - 1]
-
-
 def flat_to_mask(flat: Sequence[float]) -> Mask:
-    """The inverse of `mask_to_flat`. Raises ValueError when the length does not fit the box."""
+    """The inverse of `mask_to_json`, from parsed JSON.
+
+    Args:
+        flat: A value for each pixel of the box, row by row, then the box.
+
+    Raises:
+        ValueError: The length does not fit the box.
+    """
     left, top, right, bottom = _box(flat)
     height, width = bottom - top + 1, right - left + 1
     if len(flat) - 4 != height * width:
@@ -87,7 +88,14 @@ def flat_to_mask(flat: Sequence[float]) -> Mask:
 
 
 def mask_to_json(mask: Mask) -> bytes:
-    """`mask_to_flat` as JSON text, without making a Python number for each pixel."""
+    """The JSON text of a detector's `mask` field, made without a Python number for each pixel.
+
+    Args:
+        mask: Any mask.
+
+    Returns:
+        A list: 0 or 1 for each pixel of the box, row by row, then the box.
+    """
     left, top, right, bottom = mask.box_xyxy
     digits = mask.bitmap.ravel().view(np.uint8) + _DIGIT_COMMA
     return b"[%b%d,%d,%d,%d]" % (digits.tobytes(), left, top, right - 1, bottom - 1)
@@ -168,6 +176,19 @@ def mask_to_outline(mask: Mask, tolerance: float = 1.0) -> NDArray[np.float64]:
     if tolerance > 0:
         outline = _simplified(outline, tolerance)
     return outline.astype(np.float64) + (part.left, part.top)
+
+
+def outline_beside(mask: Mask, tolerance: float = 1.0) -> NDArray[np.float64]:
+    """The polygon that goes beside a mask: the outline that the model gave, or else `mask_to_outline`.
+
+    Args:
+        mask: Any mask.
+        tolerance: See `mask_to_outline`.
+
+    Returns:
+        (N, 2) image coordinates.
+    """
+    return mask_to_outline(mask, tolerance) if mask.outline_xy is None else mask.outline_xy
 
 
 def outline_to_mask(outline_xy: NDArray[np.float64], size_hw: tuple[int, int]) -> Mask:

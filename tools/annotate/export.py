@@ -20,7 +20,7 @@ import orjson
 
 from common.cvat.annotation import LabelIds, from_annotation
 from common.cvat.labels import Label, Labels
-from common.cvat.reply import shape_points
+from common.cvat.shape_json import shape_points
 from common.cvat.skeleton import skeleton_edges
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from common.vision.geometry import bounds_xyxy, clip_box, outline_xy

@@ -11,7 +11,7 @@ from cvat_sdk.masks import decode_mask, encode_mask
 from common.config import FunctionConfig
 from common.cvat.annotation import LabelIds, as_polygon, from_annotation, to_annotation
 from common.cvat.conform import conform
-from common.cvat.reply import shape_points
+from common.cvat.shape_json import shape_points
 from common.errors import BadRequest
 from common.shapes import Joint, Mask, Shape, Skeleton, Tag
 from common.vision.mask import mask_to_bitmap, mask_to_rle, outline_to_mask, rle_to_mask

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from common.config import FunctionConfig
 from common.cvat.conform import conform
-from common.cvat.reply import shape_points
+from common.cvat.shape_json import shape_points
 from common.shapes import Mask, Shape
 from common.vision.mask import mask_to_bitmap
 from tests.sample_functions.everything.model_handler import shapes_at

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from common.config import FunctionConfig
-from common.cvat.reply import shape_points
+from common.cvat.shape_json import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
 from common.vision.mask import mask_to_rle, rle_to_mask
 

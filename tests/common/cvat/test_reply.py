@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 from typing import Any
 
@@ -6,7 +7,19 @@ import numpy as np
 import pytest
 from cvat_sdk.masks import encode_mask
 
-from common.cvat.reply import blob_reply, detector_reply, interactor_reply, reid_reply, shape_points, tracker_reply
+from common.cvat.reply import (
+    blob_reply,
+    detector_reply,
+    interactor_reply,
+    read_blob_reply,
+    read_detector_reply,
+    read_interactor_reply,
+    read_reid_reply,
+    read_tracker_reply,
+    reid_reply,
+    tracker_reply,
+)
+from common.errors import ModelError
 from common.shapes import (
     Cuboid,
     Ellipse,
@@ -196,7 +209,162 @@ class TestReidReply:
         assert reid_reply(np.array([2, -1, 0])) == "[2,-1,0]"
 
 
-class TestShapePoints:
-    def test_of_what_has_none(self) -> None:
-        with pytest.raises(TypeError, match="a tag has no points"):
-            shape_points(Tag())
+SHAPES = [
+    Tag(label="a", score=0.5, group=3, attributes={"text": 'Ü "x" 漢', "parked": "true"}),
+    Rectangle(label="a", box_xyxy=(1.25, 2, 30.5, 40), score=1.0),
+    Rectangle(label="b", box_xyxy=(1.25, 2, 30.5, 40), rotation=33.33),
+    Ellipse(label="a", center_xy=(50.11, 40.07), radii_xy=(10.3, 5.9), rotation=271.5, group=1),
+    Polygon(label="a", points_xy=[(0, 0), (5.01, 0), (5, 5.13)], attributes={"n": "7"}),
+    Polyline(label="a", points_xy=[(0, 0), (5, 1)]),
+    Points(label="a", points_xy=[(7.77, 8)]),
+    Cuboid(label="a", points_xy=np.arange(16) * 1.01),
+    Skeleton(label="a", joints=(Joint("hand", 1.23, 2), Joint("elbow", 3, 4, visible=False)), score=0.25),
+    Mask.from_full(PIXELS, label="a", score=0.75),
+    Mask.from_full(PIXELS, label="a", outline_xy=np.array([(1, 1), (5, 1), (1, 3.34)])),
+]
+
+
+def assert_same(first: Shape, second: Shape) -> None:
+    """Equal field for field, but for the polygon that a reply adds to a mask without one."""
+    assert type(first) is type(second)
+    for field in dataclasses.fields(first):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if field.name.endswith(("_xy", "_xyxy")) and one is not None:
+            np.testing.assert_allclose(one, other, err_msg=field.name)
+        elif field.name == "bitmap":
+            np.testing.assert_array_equal(one, other)
+        elif field.name != "outline_xy":
+            assert one == other, field.name
+
+
+class TestRoundTrips:
+    """Each reply, read back, is what was written; written again, the same text."""
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.type)
+    def test_detector(self, shape: Shape) -> None:
+        text = detector_reply([shape])
+        for form in (text, text.encode(), json.loads(text)):
+            (again,) = read_detector_reply(form)
+            assert_same(shape, again)
+            assert detector_reply([again]) == text
+
+    def test_detector_with_many_and_none(self) -> None:
+        text = detector_reply(SHAPES)
+        assert detector_reply(read_detector_reply(text)) == text
+        assert read_detector_reply("[]") == []
+
+    @pytest.mark.parametrize(
+        "pixels", [PIXELS, np.zeros((3, 4), bool), np.eye(7, dtype=bool), np.ones((1, 1), bool)], ids=str
+    )
+    def test_interactor(self, pixels: np.ndarray) -> None:
+        text = interactor_reply(Mask.from_full(pixels))
+        again = read_interactor_reply(text)
+        np.testing.assert_array_equal(mask_to_bitmap(again, pixels.shape), pixels)
+        assert interactor_reply(again) == text
+
+    def test_interactor_without_bounds_is_of_the_whole_image(self) -> None:
+        again = read_interactor_reply({"mask": PIXELS.astype(int).tolist()})
+        assert again.box_xyxy == (0, 0, 6, 4)
+        assert again.outline_xy is None
+        np.testing.assert_array_equal(again.bitmap, PIXELS)
+
+    def test_blob(self) -> None:
+        embedding = np.random.default_rng(2).normal(size=(1, 256, 64, 64)).astype(np.float32)
+        np.testing.assert_array_equal(read_blob_reply(blob_reply(embedding)), embedding)
+
+    def test_tracker(self) -> None:
+        # There is no place for a label, a skeleton or an outline beside a mask.
+        shapes = [s for s in SHAPES[:-1] if not isinstance(s, (Tag, Skeleton))]
+        plain = [(dataclasses.replace(s, label="", score=None, group=0, attributes={}), False) for s in shapes]
+        states = [f"state {i}" for i in range(len(plain))]
+        text = tracker_reply(plain, states, lost=[2])
+        again = read_tracker_reply(text.encode())
+        assert again.states == states
+        assert again.lost == {2}
+        for (shape, _), read in zip(plain, again.shapes, strict=True):
+            assert_same(shape, read)
+        assert tracker_reply([(s, False) for s in again.shapes], again.states, sorted(again.lost)) == text
+
+    def test_tracker_with_a_bare_box_and_null(self) -> None:
+        box = Rectangle(box_xyxy=(1, 2, 3, 4))
+        again = read_tracker_reply(tracker_reply([(box, True), (None, False)], ["a", "b"]))
+        assert_same(again.shapes[0], box)
+        assert again.shapes[1] is None
+        assert again.lost == {1}
+
+    def test_reid(self) -> None:
+        assert read_reid_reply(reid_reply([2, -1, 0]), 3, 3) == [2, -1, 0]
+        assert read_reid_reply("[]", 0, 5) == []
+
+
+class TestWhatIsNotAReply:
+    @pytest.mark.parametrize(
+        ("reply", "message"),
+        [
+            ('{"mask": []}', "the reply is not a list of annotations but an object of 1 field; is the function a detector?"),
+            ("<html>", "the reply is not JSON"),
+            ("[1]", "annotation 0 in the reply is invalid: expected an object, got 1"),
+            ('[{"type": "tag"}]', 'annotation 0 in the reply is invalid: "label" is missing'),
+            ('[{"type": "tag", "label": "a"}, {"label": "a"}]', 'annotation 1 in the reply is invalid: "type" is missing'),
+            ('[{"type": "rectangle", "label": "a"}]', "shape.points: expected a list of numbers, got nothing"),
+            ('[{"type": "rectangle", "label": "a", "points": [1, 2]}]', "expected 4 numbers, xtl, ytl, xbr, ybr"),
+            ('[{"type": "blob", "label": "a", "points": [1, 2]}]', "shape.type: expected rectangle, ellipse"),
+            ('[{"type": "mask", "label": "a", "mask": [1, 0, 0, 1, 1]}]', "2 x 2 pixels needs 4 values, got 1"),
+            ('[{"type": "skeleton", "label": "a", "elements": [{"label": "b", "points": [1]}]}]', "expected a point"),
+            ('[{"type": "tag", "label": "a", "confidence": "high"}]', "could not convert string to float: 'high'"),
+        ],
+    )  # fmt: skip
+    def test_of_a_detector(self, reply: str, message: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            read_detector_reply(reply)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("reply", "message"),
+        [
+            ("[]", "the reply is not an object but []; is the function an interactor?"),
+            ({"points": []}, 'the reply is invalid: "mask" is missing'),
+            ({"mask": []}, "expected rows of numbers"),
+            ({"mask": [[1, 0], [1]]}, "the reply is invalid"),
+            ({"mask": [["1"]]}, "expected rows of numbers"),
+            ({"mask": [[1, 0]], "bounds": [5, 5, 5, 5]}, "bounds are of 1 x 1 pixels, the rows of 2 x 1"),
+            ({"mask": [[1]], "bounds": [5, 5, 5]}, "the reply is invalid"),
+            ({"mask": [[1]], "points": [[1, 2], [3]]}, "points[1]: expected a point [x, y], got [3]"),
+        ],
+    )
+    def test_of_an_interactor(self, reply: Any, message: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            read_interactor_reply(reply)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("reply", "message"),
+        [
+            ({"mask": [[1]]}, '"blob" is missing'),
+            ({"blob": base64.b64encode(b"abcd").decode()}, "cannot reshape"),
+            ({"blob": "äöü"}, "the reply is invalid"),
+        ],
+    )
+    def test_of_a_blob(self, reply: Any, message: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            read_blob_reply(reply)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("reply", "message"),
+        [
+            ([], "is the function a tracker?"),
+            ({"shapes": []}, '"states" is missing'),
+            ({"shapes": [None], "states": []}, "expected lists of the same length, got [null] and []"),
+            ({"shapes": [[1, 2]], "states": ["a"]}, "shapes[0]: expected 4 numbers"),
+        ],
+    )
+    def test_of_a_tracker(self, reply: Any, message: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            read_tracker_reply(reply)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize("reply", [{}, [0], [0, 1, 2], [0, "1"], [0, True], [0, 0], [0, 9]], ids=str)
+    def test_of_a_reid_function(self, reply: Any) -> None:
+        with pytest.raises(ModelError, match=r"in the reply|the reply is not a list"):
+            read_reid_reply(reply, 2, 3)

@@ -11,7 +11,18 @@ import orjson
 import pytest
 from cvat_sdk.masks import encode_mask
 
-from common.cvat.request import DetectorRequest, InteractorRequest, ReidRequest, TrackerRequest, read_body
+from common.cvat.request import (
+    DetectorRequest,
+    InteractorRequest,
+    ReidRequest,
+    TrackedItem,
+    TrackerRequest,
+    detector_body,
+    interactor_body,
+    read_body,
+    reid_body,
+    tracker_body,
+)
 from common.errors import BadRequest
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle
 from common.vision.matching import ReidBox
@@ -573,3 +584,58 @@ class TestAnyBody:
                 message = str(error)
                 assert len(message) <= 300
                 assert SECRET[:50] not in message
+
+
+def over_the_wire(body: dict[str, Any]) -> dict[str, Any]:
+    return read_body(json.dumps(body))
+
+
+class TestRoundTrips:
+    """What a body's writer writes, its reader reads back."""
+
+    @pytest.mark.parametrize("threshold", [None, 0.0, 0.25])
+    def test_detector(self, threshold: float | None) -> None:
+        body = over_the_wire(detector_body(FILE, threshold))
+        assert DetectorRequest.parse(body) == DetectorRequest(FILE, threshold)
+        assert ("threshold" in body) == (threshold is not None)
+
+    @pytest.mark.parametrize(
+        "prompt",
+        [
+            {"pos_points": ((1.0, 2.5), (3.0, 4.0)), "neg_points": ((5.0, 6.0),)},
+            {"box_xyxy": (1.0, 2.0, 30.0, 40.5)},
+            {"pos_points": ((1.0, 2.0),), "box_xyxy": (1.0, 2.0, 30.0, 40.5)},
+        ],
+        ids=lambda prompt: " ".join(prompt),
+    )
+    def test_interactor(self, prompt: dict[str, Any]) -> None:
+        body = over_the_wire(interactor_body(FILE, **prompt))
+        assert InteractorRequest.parse(body) == InteractorRequest(FILE, **prompt)
+
+    def test_tracker_to_start_with(self) -> None:
+        shapes = [Rectangle(box_xyxy=(1, 2, 3, 4), rotation=20), Polygon(points_xy=[(0, 0), (9, 0), (9, 9)])]
+        request = TrackerRequest.parse(over_the_wire(tracker_body(FILE, shapes)))
+        assert request.image == FILE
+        box, polygon = (item.shape for item in request.items)
+        assert (box.box_xyxy, box.rotation) == ((1, 2, 3, 4), 20)
+        assert polygon.points_xy.tolist() == [[0, 0], [9, 0], [9, 9]]
+        assert [(item.state, item.bare) for item in request.items] == [(None, False)] * 2
+
+    def test_tracker_to_go_on_with(self) -> None:
+        body = over_the_wire(tracker_body(FILE, states=["a", {"b": 1}]))
+        assert body["shapes"] == [None, None]
+        assert TrackerRequest.parse(body).items == (TrackedItem(None, "a"), TrackedItem(None, {"b": 1}))
+
+    def test_tracker_with_one_new_object(self) -> None:
+        body = over_the_wire(tracker_body(FILE, [None, Rectangle(box_xyxy=(1, 2, 3, 4))], ["a", None]))
+        old, new = TrackerRequest.parse(body).items
+        assert (old.shape, old.state) == (None, "a")
+        assert (new.shape.box_xyxy, new.state) == ((1, 2, 3, 4), None)
+
+    def test_reid(self) -> None:
+        box = {"id": 9, "type": "rectangle", "label_id": 3, "points": [1, 2, 3, 4], "rotation": 0.0, "attributes": []}
+        body = over_the_wire(reid_body(FILE, b"second", [box], [], threshold=0.5, max_distance=20))
+        assert body["boxes0"] == [box]
+        request = ReidRequest.parse(body)
+        assert request == ReidRequest(FILE, b"second", (ReidBox((1, 2, 3, 4), 3),), (), 0.5, 20.0)
+        assert ReidRequest.parse(over_the_wire(reid_body(FILE, FILE, [], []))).threshold is None

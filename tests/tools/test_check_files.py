@@ -15,13 +15,11 @@ import yaml
 from common.cvat.labels import parse_labels
 from common.errors import StartupError
 from tools.check import Finding, check_function
-from tools.check.annotation_rules import check_annotations
 from tools.check.document import Document
-from tools.check.findings import Findings
+from tools.check.function_rules import check_function_yaml
 from tools.check.handler_rules import check_handler
-from tools.check.label_rules import check_spec
+from tools.check.label_rules import check_labels
 from tools.check.values import mapping
-from tools.check.yaml_rules import check_configuration
 
 CASES = Path(__file__).parent / "check_cases"
 KINDS = ("detector", "interactor", "tracker", "reid")
@@ -79,11 +77,14 @@ BROKEN = [
     ("reid", "    name: Good reid\n", '    name: " "\n', "warning", "annotations.name", f"{NOTES}.name"),
     ("interactor", 'version: "2"', 'version: "two"', "error", "annotations.whole-number", f"{NOTES}.version"),
     ("interactor", 'version: "2"', 'version: "2.0"', "error", "annotations.whole-number", f"{NOTES}.version"),
-    ("interactor", 'version: "2"', 'version: "1"', "warning", "annotations.version", f"{NOTES}.version"),
-    ("interactor", '    version: "2"\n', "", "warning", "annotations.version", f"{NOTES}.version"),
+    ("interactor", 'version: "2"', 'version: "1"', "error", "annotations.version", f"{NOTES}.version"),
+    ("interactor", '    version: "2"\n', "", "error", "annotations.version", f"{NOTES}.version"),
     ("interactor", 'version: "2"', "version: 2", "warning", "schema.quote", f"{NOTES}.version"),
-    ("interactor", 'min_pos_points: "1"', 'min_pos_points: ""', "error", "annotations.whole-number", f"{NOTES}.min_pos_points"),
-    ("interactor", 'min_pos_points: "1"', 'min_pos_points: "-1"', "error", "annotations.points", f"{NOTES}.min_pos_points"),
+    ("interactor", 'min_pos_points: "0"', 'min_pos_points: ""', "error", "annotations.whole-number", f"{NOTES}.min_pos_points"),
+    ("interactor", 'min_pos_points: "0"', 'min_pos_points: "-1"', "error", "annotations.points", f"{NOTES}.min_pos_points"),
+    ("interactor", 'min_pos_points: "0"', 'min_pos_points: "1"', "error", "annotations.box-alone", f"{NOTES}.min_pos_points"),
+    ("interactor", '    min_pos_points: "0"\n', "", "error", "annotations.box-alone", f"{NOTES}.min_pos_points"),
+    ("interactor", 'min_neg_points: "0"', 'min_neg_points: "1"', "warning", "annotations.points", f"{NOTES}.min_neg_points"),
     ("interactor", 'min_neg_points: "0"', 'min_neg_points: "-2"', "error", "annotations.points", f"{NOTES}.min_neg_points"),
     ("interactor", 'startswith_box: "true"', 'startswith_box: "false"', "error", "annotations.false-is-true", f"{NOTES}.startswith_box"),
     ("interactor", 'startswith_box_optional: "true"', 'startswith_box_optional: "0"', "error", "annotations.false-is-true", f"{NOTES}.startswith_box_optional"),
@@ -92,7 +93,8 @@ BROKEN = [
     ("interactor", "https://example.com/demo.gif", "demo.gif", "warning", "annotations.gif", f"{NOTES}.animated_gif"),
     ("interactor", "name: check-interactor", "name: pth-facebookresearch-sam-vit-h", "warning", "annotations.sam-id", "metadata.name"),
     ("reid", "name: check-reid", "name: pth-facebookresearch-sam-vit-h", "error", "annotations.sam-id", "metadata.name"),
-    ("reid", '    spec: ""', '    spec: ""\n    min_pos_points: "1"', "warning", "annotations.other-kind", f"{NOTES}.min_pos_points"),
+    ("reid", '    spec: ""', '    spec: ""\n    min_pos_points: "0"', "warning", "annotations.other-kind", f"{NOTES}.min_pos_points"),
+    ("tracker", "types: rectangle, ellipse", "types: ellipse", "warning", "annotations.shape-types", f"{NOTES}.supported_shape_types"),
     ("tracker", "points, cuboid, mask", "point, cuboid", "error", "annotations.shape-types", f"{NOTES}.supported_shape_types"),
     ("tracker", "rectangle, ellipse, polygon, polyline, points, cuboid, mask", '" , "', "error", "annotations.shape-types", f"{NOTES}.supported_shape_types"),
     ("reid", '    spec: ""', "    spec: '[{\"name\": \"car\"}]'", "warning", "labels.useless", f"{NOTES}.spec"),
@@ -189,8 +191,9 @@ def test_one_change_gives_one_finding(
     assert finding.expected
     assert finding.got
     assert finding.why
-    # A trigger that is none leaves the function without one; a number for a time lacks quotes as well as its unit.
-    assert {each.rule for each in findings} - {rule} <= {"trigger.missing", "schema.quote"}
+    # A trigger of another kind leaves the function without one, a misspelt number of clicks without that; a number for a
+    # time lacks quotes as well as its unit.
+    assert {each.rule for each in findings} - {rule} <= {"trigger.missing", "annotations.box-alone", "schema.quote"}
 
 
 def test_a_finding_names_the_line_of_its_field_or_of_what_is_around_it(tmp_path: Path) -> None:
@@ -499,15 +502,12 @@ def test_no_junk_in_a_function_yaml_breaks_the_check(kind: str) -> None:
     for _ in range(400):
         document = Document(several_times_spoiled(content, rng))
         if isinstance(document.content, dict):
-            findings = Findings("function.yaml", document.line_of)
-            check_configuration(document, findings)
-            check_annotations(document, findings)
-            check_handler(CASES / kind, mapping(document.content.get("spec")), findings)
+            check_function_yaml(document)
+            list(check_handler(CASES / kind, mapping(document.content.get("spec"))))
 
 
 def test_no_junk_in_labels_breaks_the_check() -> None:
     rng = random.Random(3)
     good = [attribute(), skeleton(), {"name": "b", "id": 9, "type": "mask"}]
     for _ in range(1500):
-        findings = Findings("function.yaml")
-        check_spec(json.dumps(several_times_spoiled(good, rng)), "detector", Document({}), findings)
+        list(check_labels(json.dumps(several_times_spoiled(good, rng)), "detector", Document({})))

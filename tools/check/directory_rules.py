@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.check.findings import Findings
+from tools.check.findings import Finding, error, warning
 
 _LARGE_FILE = 100 * 2**20
 _LEFTOVERS = (".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox", ".mypy_cache", ".pytest_cache")
@@ -17,27 +17,26 @@ _WRAPPER_MODULES = {
     "argparse", "asyncio", "base64", "datetime", "functools", "http", "inspect", "json", "logging", "msgpack",
     "nuclio_sdk", "re", "requests", "signal", "socket", "ssl", "traceback", "types", "urllib",
 }  # fmt: skip
+_FAILS = "Nuclio copies the directory, and the deployment fails here"
 
 
-def check_directory(directory: Path, findings: Findings) -> None:
-    """All rules on the files of a function's directory."""
-    leftovers = []
+def check_directory(directory: Path) -> Iterator[Finding]:
+    """Checks the files of a function's directory.
+
+    Args:
+        directory: The directory with the function.yaml.
+
+    Yields:
+        What is wrong; each finding names the path, relative to the directory, as its field.
+    """
     for path in _walk(directory):
         name = str(path.relative_to(directory))
-        if path.is_dir() and not path.is_symlink():
-            if path.name in _LEFTOVERS:
-                leftovers.append(name)
-            continue
-        _check_file(path, name, findings)
-    for name in leftovers:
-        findings.warn(
-            "files.leftover",
-            name,
-            expected="only what the function needs",
-            got=f"the directory {name}",
-            why="Nuclio copies the whole directory into the image",
-        )
-    _check_names(directory, findings)
+        if path.name in _LEFTOVERS and path.is_dir() and not path.is_symlink():
+            why = "Nuclio copies the whole directory into the image"
+            yield warning("files.leftover", name, "only what the function needs", f"the directory {name}", why)
+        elif not path.is_dir() or path.is_symlink():
+            yield from _check_file(path, name)
+    yield from _check_modules(directory)
 
 
 def _walk(directory: Path) -> Iterator[Path]:
@@ -48,69 +47,40 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield from _walk(Path(entry.path))
 
 
-def _check_file(path: Path, name: str, findings: Findings) -> None:
+def _check_file(path: Path, name: str) -> Iterator[Finding]:
     try:
         status = path.stat()
     except OSError:
-        findings.error(
-            "files.link",
-            name,
-            expected="a file",
-            got=f"a symbolic link to nowhere, {os.readlink(path)}" if path.is_symlink() else "nothing to read",
-            why="Nuclio copies the directory, and the deployment fails here",
-        )
+        got = f"a broken symbolic link to {os.readlink(path)}" if path.is_symlink() else "nothing to read"
+        yield error("files.link", name, "a file", got, _FAILS)
         return
     if stat.S_ISDIR(status.st_mode):
-        findings.error(
-            "files.link",
-            name,
-            expected="a directory of its own",
-            got=f"a symbolic link to the directory {os.readlink(path)}",
-            why="Nuclio copies links as files, and the deployment fails at a directory",
-        )
+        why = "Nuclio copies links as files, and the deployment fails at a directory"
+        got = f"a symbolic link to the directory {os.readlink(path)}"
+        yield error("files.link", name, "a directory of its own", got, why)
     elif not stat.S_ISREG(status.st_mode):
-        findings.error(
-            "files.special",
-            name,
-            expected="plain files",
-            got="a pipe, socket or device",
-            why="Nuclio copies the directory, and waits here for ever or fails",
-        )
+        why = "Nuclio copies the directory, and hangs or fails here"
+        yield error("files.special", name, "plain files", "a pipe, socket or device", why)
     elif not os.access(path, os.R_OK):
-        findings.error(
-            "files.unreadable",
-            name,
-            expected="a file that you may read",
-            got=f"mode {stat.filemode(status.st_mode)}",
-            why="Nuclio copies the directory, and the deployment fails here",
+        yield error(
+            "files.unreadable", name, "a file that you may read", f"mode {stat.filemode(status.st_mode)}", _FAILS
         )
     elif status.st_size > _LARGE_FILE:
-        findings.warn(
-            "files.size",
-            name,
-            expected=f"files of at most {_LARGE_FILE // 2**20} MiB",
-            got=f"{status.st_size / 2**20:.0f} MiB",
-            why="Nuclio copies the directory at every deployment and sends it to Docker; fetch weights when the "
-            "image is built, or mount them",
+        why = (
+            "Nuclio copies the directory at every deployment and sends it to Docker; fetch weights when the image is "
+            "built, or mount them"
         )
+        expected, got = f"files of at most {_LARGE_FILE // 2**20} MiB", f"{status.st_size / 2**20:.0f} MiB"
+        yield warning("files.size", name, expected, got, why)
 
 
-def _check_names(directory: Path, findings: Findings) -> None:
+def _check_modules(directory: Path) -> Iterator[Finding]:
     for path in sorted(directory.iterdir()):
         name = path.stem if path.suffix == ".py" else path.name if (path / "__init__.py").is_file() else ""
+        got = f"a module called {name}"
         if name in _WRAPPER_MODULES:
-            findings.error(
-                "files.shadow",
-                path.name,
-                expected="a name that no module of the wrapper has",
-                got=f"a module called {name}",
-                why=f"it lies beside Nuclio's wrapper, which then imports it in place of its own {name}",
-            )
+            why = f"it lies beside Nuclio's wrapper, which then imports it in place of its own {name}"
+            yield error("files.shadow", path.name, "a name that no module of the wrapper has", got, why)
         elif name in sys.stdlib_module_names:
-            findings.warn(
-                "files.shadow",
-                path.name,
-                expected="a name that no module of Python's library has",
-                got=f"a module called {name}",
-                why=f"it comes before the library's {name} for all packages of the function",
-            )
+            why = f"it hides the standard library's {name} from all packages of the function"
+            yield warning("files.shadow", path.name, "a name that no module of Python's library has", got, why)

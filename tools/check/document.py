@@ -9,21 +9,23 @@ from typing import Any
 
 import yaml
 
-from tools.check.findings import Finding, Findings
+from tools.check.findings import Finding, error, located
 
+_WHY = "Nuclio reads nothing from it, so the function can't be deployed"
 _LAST_STEP = re.compile(r"(\.[^.\[\]]*|\[\d+\])$")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """content: the object in the file. lines: field path such as `spec.env[0].name` -> line, from 1.
-
-    block_lines: field path -> line on which the text of a block (`|` or `>`) begins.
-    """
+    """The object in a YAML file, and where its fields are."""
 
     content: dict[Any, Any]
+
     lines: dict[str, int] = field(default_factory=dict)
+    """Field path, such as `spec.env[0].name` -> line, from 1."""
+
     block_lines: dict[str, int] = field(default_factory=dict)
+    """Field path -> line on which the text of a block (`|` or `>`) begins."""
 
     def line_of(self, path: str) -> int | None:
         """The line of a field, or of the nearest field around it that is there."""
@@ -35,75 +37,72 @@ class Document:
 
 
 def read_document(path: Path) -> tuple[Document | None, list[Finding]]:
-    """The document in a YAML file, None when there is none to read, and what is wrong with the file as such."""
-    findings = Findings(path.name)
-    why = "Nuclio reads nothing from it, so the function can't be deployed"
+    """Reads a YAML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its document, None when there is none to read, and what is wrong with the file as such.
+    """
+    document, findings = _read(path)
+    return document, located(findings, path.name)
+
+
+def _read(path: Path) -> tuple[Document | None, list[Finding]]:
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        findings.error("yaml.unreadable", "", expected=f"a file {path.name}", got=error.strerror or str(error), why=why)
-        return None, list(findings)
-    except UnicodeDecodeError as error:
-        findings.error(
-            "yaml.syntax", "", expected="a text in UTF-8", got=f"{error.reason} at byte {error.start}", why=why
-        )
-        return None, list(findings)
+    except OSError as problem:
+        got = problem.strerror or str(problem)
+        return None, [error("yaml.unreadable", "", f"a file {path.name}", got, _WHY)]
+    except UnicodeDecodeError as problem:
+        return None, [error("yaml.syntax", "", "a text in UTF-8", f"{problem.reason} at byte {problem.start}", _WHY)]
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
-        findings.add(_syntax_error(error, path.name, why))
-        return None, list(findings)
+    except yaml.YAMLError as problem:
+        return None, [_syntax_error(problem)]
     finally:
         loader.dispose()
-    if not isinstance(content, dict):
-        expected = "an object with metadata and spec"
-        findings.error(
-            "yaml.syntax", "", expected=expected, got="nothing" if content is None else repr(content), why=why
-        )
-        return None, list(findings)
-    assert node is not None  # there is content
+    if node is None or not isinstance(content, dict):
+        got = "nothing" if content is None else repr(content)
+        return None, [error("yaml.syntax", "", "an object with metadata and spec", got, _WHY)]
     document = Document(content)
     repeated: list[tuple[str, int]] = []
-    _walk(node, "", document, repeated, set())
-    for name, line in repeated:
-        findings.add(
-            Finding(
-                "warning",
-                "yaml.duplicate-key",
-                path.name,
-                name,
-                expected="each key once",
-                got=f"a second {name}",
-                why="the last one counts and the others are dropped without a word",
-                line=line,
-            )
-        )
-    return document, list(findings)
+    if _walk(node, "", document, repeated, [], set()):
+        return None, [error("yaml.syntax", "", "a tree of values", "an anchor inside itself", _WHY)]
+    why = "the last one takes effect, and nothing is said about the others"
+    return document, [
+        Finding("warning", "yaml.duplicate-key", name, "each key once", f"a second {name}", why, line=line)
+        for name, line in repeated
+    ]
 
 
-def _syntax_error(error: yaml.YAMLError, file: str, why: str) -> Finding:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    context = getattr(error, "context", None)
+def _syntax_error(problem: yaml.YAMLError) -> Finding:
+    mark = getattr(problem, "problem_mark", None) or getattr(problem, "context_mark", None)
+    text = getattr(problem, "problem", None) or getattr(problem, "reason", None) or str(problem)
     column = f" in column {mark.column + 1}" if mark else ""
-    return Finding(
-        "error",
-        "yaml.syntax",
-        file,
-        "",
-        expected="YAML",
-        got=" ".join(f"{problem}{column} {context or ''}".split()),
-        why=why,
-        line=mark.line + 1 if mark else None,
-    )
+    got = " ".join(f"{text}{column} {getattr(problem, 'context', None) or ''}".split())
+    return Finding("error", "yaml.syntax", "", "YAML", got, _WHY, line=mark.line + 1 if mark else None)
 
 
-def _walk(node: yaml.Node, path: str, document: Document, repeated: list[tuple[str, int]], seen: set[int]) -> None:
-    if id(node) in seen:  # an alias: its fields stand where the anchor is
-        return
+def _walk(
+    node: yaml.Node,
+    path: str,
+    document: Document,
+    repeated: list[tuple[str, int]],
+    around: list[yaml.Node],
+    seen: set[int],
+) -> bool:
+    """Notes the lines of a node's fields, and the keys that are repeated. Returns whether the node holds itself."""
+    if node in around:
+        return True
+    if id(node) in seen:  # an alias: its fields have the lines of the anchor
+        return False
     seen.add(id(node))
+    found = False
+    around.append(node)
     if isinstance(node, yaml.MappingNode):
         names = set()
         for key, value in node.value:
@@ -113,10 +112,12 @@ def _walk(node: yaml.Node, path: str, document: Document, repeated: list[tuple[s
                 repeated.append((name, line))
             names.add(name)
             document.lines[name] = line
-            _walk(value, name, document, repeated, seen)
+            found |= _walk(value, name, document, repeated, around, seen)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
             document.lines[f"{path}[{i}]"] = item.start_mark.line + 1
-            _walk(item, f"{path}[{i}]", document, repeated, seen)
+            found |= _walk(item, f"{path}[{i}]", document, repeated, around, seen)
     elif isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
         document.block_lines[path] = node.start_mark.line + 2
+    around.pop()
+    return found

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.check.findings import Finding, Findings
-from tools.check.values import nearest
+from tools.check.findings import Finding, error
+from tools.check.values import did_you_mean
 
 _NO_START = "Nuclio's wrapper can't call it and ends"
-_MANY = 10**6
 
 
 def handler_file(directory: Path, spec: Mapping[Any, Any]) -> Path | None:
@@ -20,77 +19,49 @@ def handler_file(directory: Path, spec: Mapping[Any, Any]) -> Path | None:
     return directory / f"{module.replace('.', '/')}.py" if module and function else None
 
 
-def check_handler(directory: Path, spec: Mapping[Any, Any], findings: Findings) -> list[Finding]:
-    """Whether the handler is there, as far as that can be told by reading. Returns findings in the module's own lines.
+def check_handler(directory: Path, spec: Mapping[Any, Any]) -> Iterator[Finding]:
+    """Checks whether the handler is there, as far as that can be told by reading.
 
-    findings: those about function.yaml.
+    Args:
+        directory: The function's directory.
+        spec: `spec` of its function.yaml.
+
+    Yields:
+        What is wrong; findings about the module name it as their file, those about function.yaml name none.
     """
     path = handler_file(directory, spec)
     if path is None:
-        return []
+        return
     package = path.with_suffix("") / "__init__.py"
     path = package if package.is_file() and not path.is_file() else path
-    name, field = str(path.relative_to(directory)), "spec.handler"
+    name, function = str(path.relative_to(directory)), str(spec["handler"]).partition(":")[2]
     if not path.is_file():
-        findings.error(
-            "handler.file",
-            field,
-            expected=f"a file {name}",
-            got=f"none; there are {', '.join(sorted(p.name for p in directory.glob('*.py'))) or 'no modules'}",
-            why=_NO_START,
-        )
-        return []
-    found = Findings(name)
+        modules = ", ".join(sorted(p.name for p in directory.glob("*.py"))) or "no modules"
+        yield error("handler.file", "spec.handler", f"a file {name}", f"none; there are {modules}", _NO_START)
+        return
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        found.add(
-            Finding(
-                "error", "handler.syntax", name, "", "Python", getattr(error, "msg", str(error)), _NO_START, line=line
-            )
-        )
-        return list(found)
-    defined = dict(_definitions(tree.body))
-    _check_function(str(spec["handler"]).partition(":")[2], defined, field, name, findings)
-    if "init_context" not in defined and "*" not in defined:
-        found.warn(
-            "handler.init-context",
-            "init_context",
-            expected="a function init_context(context) that loads the model",
-            got="none",
-            why="the model is loaded while the module is imported, which Nuclio ends after 2 minutes, or in the first "
-            "request, which CVAT ends after 120 s",
-        )
-    return list(found)
-
-
-def _check_function(
-    function: str, defined: Mapping[str, ast.AST | None], field: str, file: str, findings: Findings
-) -> None:
-    if function not in defined:
-        if "*" not in defined:
-            meant = nearest(function, (key for key in defined))
-            findings.error(
-                "handler.function",
-                field,
-                expected=f"a function {function} in {file}",
-                got="none",
-                why=_NO_START,
-                remedy=f"did you mean {meant}?" if meant else "",
-            )
+    except (SyntaxError, ValueError) as problem:
+        line, got = getattr(problem, "lineno", None), getattr(problem, "msg", str(problem))
+        yield Finding("error", "handler.syntax", "", "Python", got, _NO_START, file=name, line=line)
         return
-    node = defined[function]
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        fewest, most = _positional(node.args)
-        if not fewest <= 2 <= most:
-            findings.error(
-                "handler.function",
-                field,
-                expected=f"{function}(context, event)",
-                got=f"{function}({', '.join(argument.arg for argument in node.args.args)})",
-                why="Nuclio calls it with two values",
-            )
+    defined = dict(_definitions(tree.body))
+    if "*" in defined:
+        return
+    if function not in defined:
+        expected, remedy = f"a function {function} in {name}", did_you_mean(function, defined)
+        yield error("handler.function", "spec.handler", expected, "none", _NO_START, remedy)
+    elif isinstance(node := defined[function], (ast.FunctionDef, ast.AsyncFunctionDef)) and not _takes_two(node.args):
+        got = f"{function}({', '.join(argument.arg for argument in node.args.args)})"
+        why = "Nuclio calls it with two values"
+        yield error("handler.function", "spec.handler", f"{function}(context, event)", got, why)
+    if "init_context" not in defined:
+        expected = "a function init_context(context) that loads the model"
+        why = (
+            "the model is loaded while the module is imported, which Nuclio ends after 2 minutes, or in the first "
+            "request, which CVAT ends after 120 s"
+        )
+        yield Finding("warning", "handler.init-context", "init_context", expected, "none", why, file=name)
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST | None]]:
@@ -115,8 +86,6 @@ def _definitions(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST | None]]:
                 yield from _definitions(handler.body)
 
 
-def _positional(arguments: ast.arguments) -> tuple[int, int]:
-    """The fewest and the most positional values that a function takes."""
+def _takes_two(arguments: ast.arguments) -> bool:
     positional = len(arguments.posonlyargs) + len(arguments.args)
-    most = _MANY if arguments.vararg else positional
-    return positional - len(arguments.defaults), most
+    return positional - len(arguments.defaults) <= 2 and (positional >= 2 or arguments.vararg is not None)

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,45 @@ from typing import Any
 from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks import weights
-from tools.check.findings import Finding, Findings, merged
+from tools.check.findings import Finding, error, located, merged, warning
 from tools.check.process import WorkerProcess
 from tools.check.reply_rules import check_refusal, check_reply
-from tools.check.samples import JSON, Sample, bad_requests, frame, good_requests, image_forms, tracked_shapes
+from tools.check.samples import (
+    JSON,
+    Sample,
+    bad_requests,
+    empty_frame,
+    frame,
+    good_requests,
+    image_forms,
+    tracked_shapes,
+)
 from tools.check.values import CVAT_TIMEOUT, as_text, event_timeout, mapping, runtime_minor
 from tools.collection import requirement_files
 from tools.wrapper import Reply
 
-IMPORT_LIMIT = DEFAULT_READINESS = 120.0  # seconds, Nuclio's own
+IMPORT_LIMIT = DEFAULT_READINESS = 120.0
+"""Seconds, Nuclio's own."""
+
 SLOW_IMPORT = 5.0
+"""Seconds of an import that are worth a warning."""
+
 _LONGEST_WAIT = 86400.0  # seconds; a socket takes no limit of years
 _LARGEST_RECORD = 100_000  # bytes; Nuclio blocks for good at some 200 kB
-_SUPPORTED_MINORS = range(11, 14)  # of Python 3; the collection's tests run on each of them
 _STEPS = 2  # frames for which a tracker follows each object
-_WEIGHTS_ADVICE = (
-    "the image gets it from build directives or a volume; put it there, or name another by --env NAME=VALUE"
-)
+_RESTARTS = "the worker ends, and with it the container; the restart policy decides what follows"
 
 
 @dataclass(slots=True)
 class Trial:
-    """What a function did when it was tried. Times in seconds, None for a step that was not reached."""
+    """What a function did when it was tried."""
 
     import_seconds: float | None = None
+    """None when the step was not reached."""
+
     start_seconds: float | None = None
+    """What init_context took, None when the step was not reached."""
+
     requests: int = 0
     slowest_seconds: float = 0.0
     finished: bool = False
@@ -52,10 +66,16 @@ def try_function(
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> Trial:
-    """Runs a function and returns what it did and what is wrong with that.
+    """Runs a function with good and bad requests.
 
-    spec: `spec` of its function.yaml. environment: variables that go before those of the spec.
-    timeout: seconds for one request; None as the spec's eventTimeout says.
+    Args:
+        config: The function.
+        spec: `spec` of its function.yaml.
+        environment: Variables that take precedence over those of the spec.
+        timeout: Seconds for one request; None for the spec's eventTimeout.
+
+    Returns:
+        What the function did, and what is wrong with that.
     """
     attempt = _Attempt(config, spec, dict(environment or {}), timeout)
     try:
@@ -63,7 +83,7 @@ def try_function(
         attempt.trial.finished = True
     except _Stop:
         pass
-    attempt.trial.findings = merged(list(attempt.findings))
+    attempt.trial.findings = merged(attempt.findings)
     return attempt.trial
 
 
@@ -76,10 +96,10 @@ class _Attempt:
         self, config: FunctionConfig, spec: Mapping[Any, Any], environment: dict[str, str], timeout: float | None
     ):
         self.trial = Trial()
+        self.findings: list[Finding] = []
         self._config, self._environment, self._spec = config, environment, spec
         self._module, _, self._function = str(spec.get("handler")).partition(":")
         self._file = f"{self._module.replace('.', '/')}.py"
-        self.findings = Findings(self._file)
         self._limit = timeout or min(event_timeout(spec), _LONGEST_WAIT) or CVAT_TIMEOUT
         self._limit_name = "--timeout" if timeout else "eventTimeout"
         readiness = spec.get("readinessTimeoutSeconds")
@@ -89,173 +109,114 @@ class _Attempt:
         with tempfile.TemporaryDirectory(prefix="check-") as scratch, Path(scratch, "output").open("w+") as output:
             # What the function keeps between requests, such as embeddings, goes with the check.
             environment = {"TMPDIR": scratch, **self._config.environment, **self._environment}
-            process = WorkerProcess(self._config, self._module, self._function, environment, output)
+            self._process = WorkerProcess(self._config, self._module, self._function, environment, output)
             try:
-                self._import(process)
+                self._import()
                 self._compare_versions()
-                self._start(process)
-                self._call_all(process)
+                self._start()
+                self._call_all()
             finally:
-                process.end()
+                self._process.end()
+
+    def _add(self, findings: Iterable[Finding], request: str = "") -> None:
+        self.findings += (replace(finding, request=request) for finding in located(findings, self._file))
 
     def _compare_versions(self) -> None:
         minor = runtime_minor(self._spec.get("runtime"))
-        if minor is not None and minor != sys.version_info.minor and minor not in _SUPPORTED_MINORS:
-            found = Findings("function.yaml")
-            found.warn(
-                "run.python",
-                "spec.runtime",
-                expected=f"this check to run with Python 3.{minor}, the function's",
-                got=f"Python 3.{sys.version_info.minor}",
-                why="what it finds by running the function may differ in the container",
-            )
-            self._add(list(found), "")
+        if minor is not None and minor != sys.version_info.minor:
+            expected = f"this check to run with Python 3.{minor}, the function's"
+            why = "what it finds by running the function may differ in the container"
+            got = f"Python 3.{sys.version_info.minor}"
+            self.findings += located([warning("run.python", "spec.runtime", expected, got, why)], "function.yaml")
 
-    def _import(self, process: WorkerProcess) -> None:
-        answer, _ = self._step(process, "import", IMPORT_LIMIT, "the import of its module", "Nuclio's limit")
+    def _import(self) -> None:
+        answer, _ = self._step("import", IMPORT_LIMIT, "the import of its module", "Nuclio's limit")
         if "problem" in answer:
-            self._report_problem(answer["problem"], "its module is imported")
+            self._add([self._problem(answer["problem"], "its module is imported")])
             raise _Stop
         self.trial.import_seconds = answer["seconds"]
-        if answer["heavy"]:
-            self.findings.warn(
-                "run.heavy-import",
-                "import",
-                expected="light imports at the top, heavy ones where they are first used, after init_context has begun",
-                got=f"importing the module alone loads {', '.join(answer['heavy'])}, in {answer['seconds']:.2f} s",
-                why="Nuclio's limit of 2 minutes counts for imports but not for init_context, and every worker pays at once",
-            )
-        elif answer["seconds"] > SLOW_IMPORT:
-            self.findings.warn(
-                "run.slow-import",
-                "import",
-                expected=f"an import of at most {SLOW_IMPORT:g} s",
-                got=f"{answer['seconds']:.1f} s",
-                why="Nuclio's limit of 2 minutes counts for imports but not for init_context",
-            )
-        if answer["init_context"] and not answer["init_context_found"]:
-            self.findings.error(
-                "run.init-context",
-                "init_context",
-                expected="functools.wraps in the decorator of the handler",
-                got="a handler that says it is of another module",
-                why="Nuclio looks for init_context in the handler's own module, and does not find it",
-            )
+        self._add(_import_findings(answer))
 
-    def _start(self, process: WorkerProcess) -> None:
-        what = "init_context"
-        answer, _ = self._step(process, "start", self._start_limit, what, "readinessTimeoutSeconds")
+    def _start(self) -> None:
+        answer, _ = self._step("start", self._start_limit, "init_context", "readinessTimeoutSeconds")
         if "problem" in answer:
-            self._report_problem(answer["problem"], "init_context is called")
+            self._add([self._problem(answer["problem"], "init_context is called")])
             raise _Stop
         self.trial.start_seconds = answer["seconds"]
-        self._check_log(answer, "the start")
+        self._add(_log_findings(answer), "the start")
 
-    def _call_all(self, process: WorkerProcess) -> None:
+    def _call_all(self) -> None:
         if self._config.kind == "tracker":
-            plainest = self._track(process)
+            plainest = self._track()
         else:
             samples = good_requests(self._config)
             for sample in samples:
-                self._call_good(process, sample)
+                self._call_good(sample)
             plainest = samples[0]
         if plainest is None:
             return
         for sample in bad_requests(self._config, plainest.body):
-            reply = self._call(process, sample)
-            self._add(check_refusal(reply, file=self._file), sample.name)
-        again = Sample(f"{plainest.name}, after the bad requests", plainest.body)
-        self._call_good(process, again)
+            self._add(check_refusal(self._call(sample)), sample.name)
+        self._call_good(Sample(f"{plainest.name}, after the bad requests", plainest.body))
 
-    def _track(self, process: WorkerProcess) -> Sample | None:
+    def _track(self) -> Sample | None:
         """Follows an object of each shape type, and two at once. Returns a good request that holds shape and state."""
         shapes = tracked_shapes(self._config)
         last = None
         for name, shape in shapes.items():
-            last = self._follow(process, f"a {name}", [shape]) or last
+            last = self._follow(f"a {name}", [shape]) or last
         if not shapes:
             return None
         name, shape = next(iter(shapes.items()))
-        self._follow(process, f"two objects of type {name}", [shape, shape])
+        self._follow(f"two objects of type {name}", [shape, shape])
+        self._follow(f"a {name} that disappears", [shape], [empty_frame()])
         start = {"image": frame(0), "shapes": [shape], "states": []}
-        self._call_good(process, Sample("a content type with a charset", start, f"{JSON}; charset=utf-8"))
+        self._call_good(Sample("a content type with a charset", start, f"{JSON}; charset=utf-8"))
         for form, image in image_forms().items():
-            self._call_good(process, Sample(form, {**start, "image": image}))
+            self._call_good(Sample(form, {**start, "image": image}))
         return last
 
-    def _follow(self, process: WorkerProcess, what: str, shapes: list[Any]) -> Sample | None:
-        body = {"image": frame(0), "shapes": shapes, "states": []}
-        content = self._call_good(process, Sample(f"the start of {what}", body))
+    def _follow(self, what: str, shapes: list[Any], images: Iterable[str] = ()) -> Sample | None:
+        """Follows objects through images, by default the next ones. Returns the last request, with the shapes added."""
+        content = self._call_good(Sample(f"the start of {what}", {"image": frame(0), "shapes": shapes, "states": []}))
         good = None
-        for step in range(1, _STEPS + 1):
+        for step, image in enumerate(images or (frame(step) for step in range(1, _STEPS + 1)), 1):
             states = content.get("states") if isinstance(content, dict) else None
             if not isinstance(states, list) or len(states) != len(shapes):
                 return good
-            body = {"image": frame(step), "shapes": [None] * len(shapes), "states": states}
+            body = {"image": image, "shapes": [None] * len(shapes), "states": states}
             good = Sample("a shape and its state", {**body, "shapes": shapes})
-            content = self._call_good(process, Sample(f"step {step} of {what}", body))
+            content = self._call_good(Sample(f"step {step} of {what}", body))
         return good
 
-    def _call_good(self, process: WorkerProcess, sample: Sample) -> Any:
+    def _call_good(self, sample: Sample) -> Any:
         """Sends a good request, looks at the reply, and returns what JSON it holds, if any."""
-        reply = self._call(process, sample)
+        reply = self._call(sample)
         self._add(check_reply(reply, self._config, sample.body, file=self._file), sample.name)
         try:
             return json.loads(reply.body)
         except ValueError:
             return None
 
-    def _call(self, process: WorkerProcess, sample: Sample) -> Reply:
+    def _call(self, sample: Sample) -> Reply:
         body = sample.body if isinstance(sample.body, bytes) else json.dumps(sample.body).encode()
-        what = f"a request with {sample.name}"
         header = {"content_type": sample.content_type}
-        answer, text = self._step(process, "call", self._limit, what, self._limit_name, header, body)
+        answer, text = self._step("call", self._limit, f"a request with {sample.name}", self._limit_name, header, body)
         self.trial.requests += 1
         self.trial.slowest_seconds = max(self.trial.slowest_seconds, answer["seconds"])
-        self._check_log(answer, sample.name)
+        self._add(_log_findings(answer), sample.name)
         if answer["returned"] == "list":
-            self.findings.add(
-                Finding(
-                    "error",
-                    "run.returns-list",
-                    self._file,
-                    self._function,
-                    expected="context.Response(body=json.dumps(list), content_type='application/json')",
-                    got="a list as the handler's return value",
-                    why="Nuclio takes it for the replies to a batch: the caller gets the first element, and an empty list "
-                    "breaks the worker",
-                    request=sample.name,
-                )
+            expected = "context.Response(body=json.dumps(list), content_type='application/json')"
+            why = (
+                "Nuclio takes it for the replies to a batch: the caller gets the first element, and an empty list breaks "
+                "the worker"
             )
+            got = "a list as the handler's return value"
+            self._add([error("run.returns-list", self._function, expected, got, why)], sample.name)
         return Reply(answer["status"], text, answer["content_type"], {})
-
-    def _check_log(self, answer: Mapping[str, Any], request: str) -> None:
-        found = Findings(self._file)
-        if answer["largest_record"] > _LARGEST_RECORD:
-            found.error(
-                "run.log-size",
-                "context.logger",
-                expected=f"records of at most {_LARGEST_RECORD // 1000} kB",
-                got=f"one of {answer['largest_record'] / 1000:.0f} kB",
-                why="a record of some 200 kB blocks Nuclio's pipe and the request, for good",
-            )
-        if answer["image_in_log"]:
-            found.error(
-                "run.log-image",
-                "context.logger",
-                expected="records without the request",
-                got="a part of the image in base64",
-                why="images are large and private; a larger one blocks Nuclio's pipe and the request, for good",
-            )
-        self._add(list(found), request)
-
-    def _add(self, findings: list[Finding], request: str) -> None:
-        for finding in findings:
-            self.findings.add(replace(finding, request=request))
 
     def _step(
         self,
-        process: WorkerProcess,
         step: str,
         limit: float,
         what: str,
@@ -264,70 +225,70 @@ class _Attempt:
         body: bytes = b"",
     ) -> tuple[dict[str, Any], bytes]:
         try:
-            return process.ask({"step": step, **(header or {})}, body, limit)
+            return self._process.ask({"step": step, **(header or {})}, body, limit)
         except TimeoutError:
-            self.findings.error(
-                "run.hangs",
-                what,
-                expected=f"an end within {limit:g} s ({limit_name})",
-                got="none",
-                why="Nuclio kills the worker: 408 for this caller, 500 for those after it, and the model loads again"
-                if step == "call"
-                else "Nuclio gives up, and the container ends",
-                remedy=process.last_words(),
-            )
-        except (EOFError, ConnectionError, BrokenPipeError):
-            self.findings.error(
-                "run.dies",
-                what,
-                expected="a reply",
-                got=f"the end of its process ({process.how_it_ended()})",
-                why="the worker's end is the end of the whole container; the restart policy decides what follows",
-                remedy=process.last_words(),
-            )
+            why = "Nuclio gives up, and the container ends"
+            if step == "call":
+                why = "Nuclio kills the worker: 408 for this caller, 500 for those after it, and the model loads again"
+            expected = f"an end within {limit:g} s ({limit_name})"
+            self._add([error("run.hangs", what, expected, "none", why, self._process.last_words())])
+        except (EOFError, ConnectionError):
+            got = f"the end of its process ({self._process.how_it_ended()})"
+            self._add([error("run.dies", what, "a reply", got, _RESTARTS, self._process.last_words())])
         raise _Stop
 
-    def _report_problem(self, problem: Mapping[str, Any], when: str) -> None:
+    def _problem(self, problem: Mapping[str, Any], when: str) -> Finding:
+        """The finding about an exception that ended the import or the start."""
         place = f" ({problem['place']})" if problem["place"] else ""
-        why = "the worker ends, and with it the container; the restart policy decides what follows"
         got = ": ".join(filter(None, (problem["type"], problem["message"]))) + place
         bases = problem["bases"]
         if "ModuleNotFoundError" in bases and problem["module"]:
-            self.findings.error(
-                "run.missing-package",
-                "import",
-                expected=f"the package {problem['module'].partition('.')[0]} here, to try the function",
-                got=got,
-                why=f"{why}; and nothing more can be checked here",
-                remedy=_how_to_install(self._config.directory, self._spec),
-            )
-        elif "StartupError" in bases and self._lacks_weights():
-            self.findings.error(
-                "run.missing-weights",
-                "weights",
-                expected="the weights here, to try the function",
-                got=problem["message"],
-                why=why,
-            )
-        elif "FileNotFoundError" in bases:
-            self.findings.error(
-                "run.missing-file",
-                problem["file"] or when,
-                expected="the file here, to try the function",
-                got=got,
-                why=why,
-                remedy=_WEIGHTS_ADVICE,
-            )
-        elif "StartupError" in bases:
-            self.findings.error("run.start", when, expected="a function that starts", got=problem["message"], why=why)
-        else:
-            self.findings.error("run.raises", when, expected="no exception", got=got, why=why)
+            expected = f"the package {problem['module'].partition('.')[0]} here, to try the function"
+            why = f"{_RESTARTS}; and nothing more can be checked here"
+            remedy = _how_to_install(self._config.directory, self._spec)
+            return error("run.missing-package", "import", expected, got, why, remedy)
+        if "StartupError" in bases and self._lacks_weights():
+            expected = "the weights here, to try the function"
+            return error("run.missing-weights", "weights", expected, problem["message"], _RESTARTS)
+        if "FileNotFoundError" in bases:
+            remedy = "in the image, build directives or a volume provide it; copy it here, or name another by --env NAME=VALUE"
+            expected, file = "the file here, to try the function", problem["file"] or when
+            return error("run.missing-file", file, expected, got, _RESTARTS, remedy)
+        if "StartupError" in bases:
+            return error("run.start", when, "a function that starts", problem["message"], _RESTARTS)
+        return error("run.raises", when, "no exception", got, _RESTARTS)
 
     def _lacks_weights(self) -> bool:
         try:
             return bool(weights.missing(self._config.directory, self._environment))
         except StartupError:
             return False
+
+
+def _import_findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
+    why = "Nuclio's limit of 2 minutes applies to imports but not to init_context"
+    if answer["heavy"]:
+        expected = "light imports at the top, heavy ones where they are first used, after init_context has begun"
+        got = f"importing the module alone loads {', '.join(answer['heavy'])}, in {answer['seconds']:.2f} s"
+        yield warning("run.heavy-import", "import", expected, got, f"{why}, and all workers import at the same time")
+    elif answer["seconds"] > SLOW_IMPORT:
+        expected = f"an import of at most {SLOW_IMPORT:g} s"
+        yield warning("run.slow-import", "import", expected, f"{answer['seconds']:.1f} s", why)
+    if answer["init_context"] and not answer["init_context_found"]:
+        got = "a handler that says it is of another module"
+        why = "Nuclio looks for init_context in the handler's own module, and does not find it"
+        yield error("run.init-context", "init_context", "functools.wraps in the decorator of the handler", got, why)
+
+
+def _log_findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
+    if answer["largest_record"] > _LARGEST_RECORD:
+        expected, got = f"records of at most {_LARGEST_RECORD // 1000} kB", f"{answer['largest_record'] / 1000:.0f} kB"
+        why = "a record of some 200 kB blocks Nuclio's pipe and the request, for good"
+        yield error("run.log-size", "context.logger", expected, f"one of {got}", why)
+    if answer["image_in_log"]:
+        why = "images are large and private; a larger one blocks Nuclio's pipe and the request, for good"
+        got = "a part of the image in base64"
+        yield error("run.log-image", "context.logger", "records without the request", got, why)
 
 
 def _how_to_install(directory: Path, spec: Mapping[Any, Any]) -> str:

@@ -25,7 +25,7 @@ from PIL import ImageDraw, ImageFont
 from common.config import FunctionConfig
 from common.shapes import Mask
 from common.vision.mask import mask_to_rle
-from tools.check.annotation_rules import SAM_ID
+from tools.check.interactor_rules import SAM_ID
 
 JSON = "application/json"
 _WIDTH, _HEIGHT = 320, 240
@@ -61,6 +61,12 @@ def tracked_shapes(config: FunctionConfig) -> dict[str, Any]:
 def frame(step: int) -> str:
     """The image file, in base64, of a video in which the disc moves by (6, 3) pixels a step."""
     return encode(scene((6 * step, 3 * step)))
+
+
+@functools.cache
+def empty_frame() -> str:
+    """The image file, in base64, of the scene's ground alone, without the disc."""
+    return encode(scene((10 * _WIDTH, 0)))
 
 
 def bad_requests(config: FunctionConfig, good: Mapping[str, Any]) -> Iterator[Sample]:

@@ -5,24 +5,42 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from common.errors import describe
-from tools.check.consequences import NOT_SAVED, OUT_OF_PLACE, SAVED_AS_IT_IS
-from tools.check.findings import Findings
+from tools.check.findings import Finding, error, warning
+from tools.check.values import shown
 
-_FEWEST_POINTS = {"polygon": 3, "polyline": 2, "points": 1, "cuboid": 8}
+Size = tuple[int, int] | None
+"""(height, width) of an image in pixels, in the orientation that CVAT shows; None when it is not known."""
+
+NOT_SAVED = "CVAT refuses to save it, which ends the whole run, or saves what it can't show"
+_OUT_OF_PLACE = "CVAT stores masks unchecked: the pixels end up elsewhere, or can't be drawn at all"
+_SAVED_AS_IT_IS = "CVAT saves it as it is, outside the image"
+_NO_PIXELS = "an annotation without pixels"
+_COUNTS = {
+    "rectangle": (4, "[xtl, ytl, xbr, ybr]"),
+    "ellipse": (4, "[cx, cy, right x, top y]"),
+    "cuboid": (16, "16 numbers, x and y of 8 points"),
+}
+_FEWEST_POINTS = {"polygon": 3, "polyline": 2, "points": 1}
 _ORIENTATION = 0x0112
 _TOLERANCE = 1.0  # pixels by which a shape may stick out of the image, for models that round
 
 
-def image_size_hw(text: Any) -> tuple[int, int] | None:
-    """(height, width) of an image file in base64, in the orientation that CVAT shows; None when it is none."""
+def image_size_hw(text: Any) -> Size:
+    """The size of an image file.
+
+    Args:
+        text: The file in base64.
+
+    Returns:
+        (height, width) in pixels, in the orientation that CVAT shows; None when it is not an image file.
+    """
     try:
         with PillowImage.open(io.BytesIO(base64.b64decode(text))) as image:
             width, height = image.size
@@ -32,140 +50,168 @@ def image_size_hw(text: Any) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def check_points(
-    shape_type: str,
-    points: Any,
-    size_hw: tuple[int, int] | None,
-    field: str,
-    findings: Findings,
-    *,
-    rotation: Any = 0,
-) -> None:
-    """The `points` of a shape of any type but mask, skeleton and tag.
+def check_points(shape_type: str, points: Any, size_hw: Size, field: str, rotation: Any = 0) -> Iterator[Finding]:
+    """Checks the `points` of a shape.
 
-    size_hw: of the image, None when not known. rotation: of a rectangle, whose corners may lie anywhere when it is turned.
+    Args:
+        shape_type: Any type but mask, skeleton and tag.
+        points: What the reply holds as points: right is a flat list of numbers, in pixels of the image.
+        size_hw: The size of the image.
+        field: Where the points stand in the reply.
+        rotation: Degrees by which a rectangle is turned; the corners of a turned one may lie outside the image.
+
+    Yields:
+        What is wrong with the points.
     """
-    numbers = finite_numbers(points, field, findings)
-    if numbers is None:
+    if problem := not_numbers(points, field):
+        yield problem
         return
-    if shape_type in ("rectangle", "ellipse"):
-        if len(numbers) != 4:
-            expected = "[xtl, ytl, xbr, ybr]" if shape_type == "rectangle" else "[cx, cy, right x, top y]"
-            _wrong_count(numbers, expected, field, findings)
-        elif shape_type == "rectangle":
-            turned = is_number(rotation) and rotation % 180 != 0
-            _check_rectangle(numbers, turned, size_hw, field, findings)
-        else:
-            _check_ellipse(numbers, size_hw, field, findings)
-        return
-    fewest = _FEWEST_POINTS[shape_type]
-    if len(numbers) % 2 or len(numbers) < 2 * fewest or (shape_type == "cuboid" and len(numbers) != 16):
-        expected = (
-            "16 numbers, x and y of 8 points" if shape_type == "cuboid" else f"x and y of {fewest} points or more"
-        )
-        _wrong_count(numbers, expected, field, findings)
-        return
-    _check_inside(np.reshape(numbers, (-1, 2)), size_hw, field, findings, partly=shape_type != "cuboid")
+    count, expected = _COUNTS.get(shape_type, (0, ""))
+    fewest = _FEWEST_POINTS.get(shape_type, 0)
+    if len(points) != count if count else len(points) % 2 or len(points) < 2 * fewest:
+        expected = expected or f"x and y of at least {fewest} point{'s' if fewest > 1 else ''}"
+        yield error("reply.points", field, expected, f"{len(points)} numbers", NOT_SAVED)
+    elif shape_type == "rectangle" and not (points[0] < points[2] and points[1] < points[3]):
+        why = "a box without an area can't be seen or selected; x, y, width and height are a common mix-up"
+        yield error("reply.points", field, f"{expected} with xtl < xbr and ytl < ybr", describe(points), why)
+    elif shape_type == "ellipse" and not (points[2] > points[0] and points[3] < points[1]):
+        why = "CVAT takes the third for the right-most x and the fourth for the top-most y, not for radii"
+        yield error("reply.points", field, f"{expected} with right x > cx and top y < cy", describe(points), why)
+    else:
+        pairs = np.reshape(points, (-1, 2))
+        if shape_type == "ellipse":
+            pairs = pairs[:1]
+        elif shape_type == "rectangle" and is_number(rotation) and rotation % 180 != 0:
+            pairs = pairs.mean(axis=0, keepdims=True)
+        yield from check_inside(pairs, size_hw, field, partly=shape_type != "cuboid")
 
 
-def check_rotation(value: Any, shape_type: str, field: str, findings: Findings) -> None:
-    """`rotation` of a rectangle or an ellipse, in degrees."""
+def check_inside(points: Any, size_hw: Size, field: str, *, partly: bool = True) -> Iterator[Finding]:
+    """Checks that points lie in the image.
+
+    Args:
+        points: (N, 2) x and y in pixels of the image.
+        size_hw: The size of the image.
+        field: Where the points stand in the reply.
+        partly: Also warn when only some of them lie outside.
+
+    Yields:
+        An error when all points lie beyond one side of the image, a warning when some do.
+    """
+    pairs = np.asarray(points, np.float64)
+    if size_hw is None or not len(pairs):
+        return
+    height, width = size_hw
+    low, high = pairs.min(axis=0), pairs.max(axis=0)
+    expected = f"inside the image of {width} x {height} pixels"
+    extent = f"x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}"
+    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height:
+        yield error("reply.outside", field, expected, extent, _SAVED_AS_IT_IS)
+    elif partly and (low.min() < -_TOLERANCE or high[0] > width + _TOLERANCE or high[1] > height + _TOLERANCE):
+        yield warning("reply.outside", field, expected, extent, _SAVED_AS_IT_IS)
+
+
+def check_rotation(value: Any, shape_type: str, field: str) -> Iterator[Finding]:
+    """Checks the `rotation` of a shape.
+
+    Args:
+        value: What the reply holds as rotation: right is a number of degrees, for a rectangle or an ellipse.
+        shape_type: The shape's type.
+        field: Where the rotation stands in the reply.
+
+    Yields:
+        What is wrong with it.
+    """
     if value is None or (value == 0 and not isinstance(value, bool)):
         return
     if shape_type not in ("rectangle", "ellipse"):
-        findings.warn(
-            "reply.rotation",
-            field,
-            expected=f"no rotation for a {shape_type}",
-            got=describe(value),
-            why="CVAT takes no notice of it",
-        )
+        yield warning("reply.rotation", field, f"no rotation for a {shape_type}", describe(value), "CVAT ignores it")
     elif not is_number(value):
-        findings.error("reply.rotation", field, expected="degrees", got=describe(value), why=NOT_SAVED)
+        yield error("reply.rotation", field, "degrees", describe(value), NOT_SAVED)
     elif not 0 <= value <= 360:
-        findings.warn(
-            "reply.rotation",
-            field,
-            expected="0 to 360 degrees, clockwise",
-            got=describe(value),
-            why="radians or negative angles turn the shape by something else than is meant",
-        )
+        why = "radians and negative angles turn the shape by another angle than intended"
+        yield warning("reply.rotation", field, "0 to 360 degrees, clockwise", describe(value), why)
 
 
-def check_flat_mask(mask: Any, size_hw: tuple[int, int] | None, field: str, findings: Findings) -> None:
-    """A detector's mask: 0 or 1 for each pixel of the box, row by row, then its corners, right and bottom inclusive."""
-    box = _mask_box(mask, size_hw, field, findings)
-    if box is None:
+def check_flat_mask(mask: Any, size_hw: Size, field: str) -> Iterator[Finding]:
+    """Checks a detector's mask.
+
+    Args:
+        mask: What the reply holds as mask: right is 0 or 1 for each pixel of the box, row by row, then the box
+            (xtl, ytl, xbr, ybr), right and bottom inclusive.
+        size_hw: The size of the image.
+        field: Where the mask stands in the reply.
+
+    Yields:
+        What is wrong with it.
+    """
+    if (problem := not_numbers(mask, field) or _wrong_box(mask, field)) is not None:
+        yield problem
         return
-    left, top, right, bottom = box
-    width, height = right - left + 1, bottom - top + 1
-    values = mask[:-4]
+    yield from _box_outside(mask, size_hw, field)
+    width, height = _box_size(mask)
+    box, values = tuple(int(value) for value in mask[-4:]), mask[:-4]
     if len(values) != width * height:
         hint = ""
         if max(values) > 1 and sum(values) == width * height:
             hint = "; they add up to the pixels, so they are run lengths: CVAT's server makes those itself"
         elif len(values) == (width - 1) * (height - 1):
             hint = "; it fits a box whose right and bottom are one too large: they are inclusive"
-        findings.error(
-            "reply.mask",
-            field,
-            expected=f"{width * height} values and the box, for {width} x {height} pixels",
-            got=f"{len(values)} values and the box {box}{hint}",
-            why=OUT_OF_PLACE,
-        )
+        expected = f"{width * height} values and the box, for {width} x {height} pixels"
+        yield error("reply.mask", field, expected, f"{len(values)} values and the box {box}{hint}", _OUT_OF_PLACE)
         return
     pixels = np.asarray(values)
     if not np.isin(pixels, (0, 1)).all():
         odd = next(value for value in values if value not in (0, 1))
-        findings.error(
-            "reply.mask",
-            field,
-            expected="0 or 1 for each pixel",
-            got=describe(odd),
-            why="CVAT counts runs of equal values",
-        )
+        yield error("reply.mask", field, "0 or 1 for each pixel", describe(odd), "CVAT counts runs of equal values")
     elif not pixels.any():
-        findings.error(
-            "reply.mask", field, expected="at least one pixel of 1", got="only 0", why="an annotation without pixels"
-        )
+        yield error("reply.mask", field, "at least one pixel of 1", "only 0", _NO_PIXELS)
 
 
-def check_rle_mask(points: Any, size_hw: tuple[int, int] | None, field: str, findings: Findings) -> None:
-    """A tracker's mask: run lengths of the box's pixels, background first, then its corners."""
-    box = _mask_box(points, size_hw, field, findings)
-    if box is None:
+def check_rle_mask(points: Any, size_hw: Size, field: str) -> Iterator[Finding]:
+    """Checks a tracker's mask.
+
+    Args:
+        points: What the reply holds as points: right are the run lengths of the box's pixels, background first, then
+            the box (xtl, ytl, xbr, ybr), right and bottom inclusive.
+        size_hw: The size of the image.
+        field: Where the points stand in the reply.
+
+    Yields:
+        What is wrong with them.
+    """
+    if (problem := not_numbers(points, field) or _wrong_box(points, field)) is not None:
+        yield problem
         return
-    area = (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
+    yield from _box_outside(points, size_hw, field)
+    width, height = _box_size(points)
     runs = points[:-4]
-    if any(run < 0 or run != int(run) for run in runs) or sum(runs) != area:
-        hint = "; these are the pixels themselves" if len(runs) == area and set(runs) <= {0, 1} else ""
-        findings.error(
-            "reply.mask",
-            field,
-            expected=f"run lengths that add up to {area}, then the box {box}",
-            got=f"{len(runs)} numbers that add up to {sum(runs):g}{hint}",
-            why=OUT_OF_PLACE,
+    if any(run < 0 or run != int(run) for run in runs) or sum(runs) != width * height:
+        hint = "; these are the pixels themselves" if len(runs) == width * height and set(runs) <= {0, 1} else ""
+        expected = f"run lengths that add up to {width * height}, then the box {points[-4:]}"
+        yield error(
+            "reply.mask", field, expected, f"{len(runs)} numbers that add up to {sum(runs):g}{hint}", _OUT_OF_PLACE
         )
     elif not sum(runs[1::2]):
-        findings.error(
-            "reply.mask",
-            field,
-            expected="at least one pixel",
-            got="background only",
-            why="an annotation without pixels",
-        )
+        yield error("reply.mask", field, "at least one pixel", "background only", _NO_PIXELS)
 
 
-def finite_numbers(value: Any, field: str, findings: Findings) -> list[float] | None:
-    """The list of numbers that `value` is, or None, with a finding."""
+def not_numbers(value: Any, field: str) -> Finding | None:
+    """Checks that a value is a list of finite numbers.
+
+    Args:
+        value: A value of the reply.
+        field: Where it stands there.
+
+    Returns:
+        What is wrong with it, None for a list of finite numbers.
+    """
     if isinstance(value, list) and all(map(is_number, value)):
-        return value
-    if not isinstance(value, list):
-        got = "nothing" if value is None else describe(value)
-    else:
+        return None
+    got = shown(value)
+    if isinstance(value, list):
         got = f"{describe(next(item for item in value if not is_number(item)))} in it"
-    findings.error("reply.points", field, expected="a list of finite numbers", got=got, why=NOT_SAVED)
-    return None
+    return error("reply.points", field, "a list of finite numbers", got, NOT_SAVED)
 
 
 def is_number(value: Any) -> bool:
@@ -174,93 +220,26 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
+    """Whether a JSON value is a whole number written without a point."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def check_pairs(points: NDArray[np.float64], size_hw: tuple[int, int] | None, field: str, findings: Findings) -> None:
-    """(N, 2) points of an outline: they must lie in the image."""
-    _check_inside(points, size_hw, field, findings)
-
-
-def _check_rectangle(
-    numbers: Sequence[float], turned: bool, size_hw: tuple[int, int] | None, field: str, findings: Findings
-) -> None:
-    left, top, right, bottom = numbers
-    if not (left < right and top < bottom):
-        findings.error(
-            "reply.points",
-            field,
-            expected="[xtl, ytl, xbr, ybr] with xtl < xbr and ytl < ybr",
-            got=describe(list(numbers)),
-            why="a box without an area can't be seen or taken hold of; x, y, width and height are a common mix-up",
-        )
-        return
-    corners = np.reshape(numbers, (2, 2))
-    _check_inside(corners.mean(axis=0, keepdims=True) if turned else corners, size_hw, field, findings)
-
-
-def _check_ellipse(numbers: Sequence[float], size_hw: tuple[int, int] | None, field: str, findings: Findings) -> None:
-    center_x, center_y, right, top = numbers
-    if not (right > center_x and top < center_y):
-        findings.error(
-            "reply.points",
-            field,
-            expected="[cx, cy, right x, top y] with right x > cx and top y < cy",
-            got=describe(list(numbers)),
-            why="CVAT takes the third for the right-most x and the fourth for the top-most y, not for radii",
-        )
-        return
-    _check_inside(np.array([[center_x, center_y]]), size_hw, field, findings)
-
-
-def _check_inside(
-    points: NDArray[np.float64],
-    size_hw: tuple[int, int] | None,
-    field: str,
-    findings: Findings,
-    *,
-    partly: bool = True,
-) -> None:
-    """An error when all points lie beyond one side of the image, a warning when some do. partly: look for some."""
-    if size_hw is None or not len(points):
-        return
-    height, width = size_hw
-    low, high = points.min(axis=0), points.max(axis=0)
-    expected = f"inside the image of {width} x {height} pixels"
-    extent = f"x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}"
-    if high[0] < 0 or high[1] < 0 or low[0] > width or low[1] > height:
-        findings.error("reply.outside", field, expected=expected, got=extent, why=SAVED_AS_IT_IS)
-    elif partly and (low.min() < -_TOLERANCE or high[0] > width + _TOLERANCE or high[1] > height + _TOLERANCE):
-        findings.warn("reply.outside", field, expected=expected, got=extent, why=SAVED_AS_IT_IS)
-
-
-def _mask_box(
-    mask: Any, size_hw: tuple[int, int] | None, field: str, findings: Findings
-) -> tuple[int, int, int, int] | None:
-    numbers = finite_numbers(mask, field, findings)
-    if numbers is None:
+def _wrong_box(mask: Sequence[float], field: str) -> Finding | None:
+    box = mask[-4:]
+    if len(mask) >= 5 and all(value == int(value) for value in box) and box[0] <= box[2] and box[1] <= box[3]:
         return None
-    box = numbers[-4:]
-    if len(numbers) < 5 or any(value != int(value) for value in box) or not (box[0] <= box[2] and box[1] <= box[3]):
-        findings.error(
-            "reply.mask",
-            field,
-            expected="pixels, then the box [xtl, ytl, xbr, ybr] in whole numbers, corners inclusive",
-            got=f"{len(numbers)} numbers that end in {box}",
-            why="CVAT reads the last four as the mask's box",
-        )
-        return None
-    left, top, right, bottom = (int(value) for value in box)
+    expected = "pixels, then the box [xtl, ytl, xbr, ybr] in whole numbers, corners inclusive"
+    got = f"{len(mask)} numbers that end in {box}"
+    return error("reply.mask", field, expected, got, "CVAT reads the last four as the mask's box")
+
+
+def _box_outside(mask: Sequence[float], size_hw: Size, field: str) -> Iterator[Finding]:
+    left, top, right, bottom = (int(value) for value in mask[-4:])
     if size_hw and (left < 0 or top < 0 or right >= size_hw[1] or bottom >= size_hw[0]):
-        findings.error(
-            "reply.outside",
-            field,
-            expected=f"a box inside the image of {size_hw[1]} x {size_hw[0]} pixels, corners inclusive",
-            got=f"{(left, top, right, bottom)}",
-            why=OUT_OF_PLACE,
-        )
-    return left, top, right, bottom
+        expected = f"a box inside the image of {size_hw[1]} x {size_hw[0]} pixels, corners inclusive"
+        yield error("reply.outside", field, expected, f"{(left, top, right, bottom)}", _OUT_OF_PLACE)
 
 
-def _wrong_count(numbers: Sequence[float], expected: str, field: str, findings: Findings) -> None:
-    findings.error("reply.points", field, expected=expected, got=f"{len(numbers)} numbers", why=NOT_SAVED)
+def _box_size(mask: Sequence[float]) -> tuple[int, int]:
+    """(width, height) of the box at a mask's end, in pixels."""
+    return int(mask[-2] - mask[-4]) + 1, int(mask[-1] - mask[-3]) + 1

@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from common.errors import describe
 from tools import durations
 
-CVAT_TIMEOUT = 120.0  # seconds after which CVAT gives up on a call
+CVAT_TIMEOUT = 120.0
+"""Seconds after which CVAT gives up on a call."""
+
 _RUNTIME = re.compile(r"python:3\.(\d+)")
 
 
 def mapping(value: Any) -> Mapping[Any, Any]:
-    """The object that is `value`, or an empty one: a wrong type has its own finding."""
+    """The value if it is an object, else an empty one: a value of another type has its own finding."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -27,6 +30,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     return str(value)
+
+
+def shown(value: Any) -> str:
+    """A value in the words of a message; "nothing" where there is none."""
+    return "nothing" if value is None else describe(value)
 
 
 def event_timeout(spec: Mapping[Any, Any]) -> float:
@@ -48,3 +56,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.75)
     return by_lower[matches[0]] if matches else ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question after the known name most like a wrong one, or ""."""
+    meant = nearest(name, known)
+    return f"did you mean {meant}?" if meant else ""

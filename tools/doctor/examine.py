@@ -10,9 +10,8 @@ import httpx
 
 from common.config import FunctionConfig, http_trigger
 from common.errors import StartupError
-from tools.check.annotation_rules import check_annotations
 from tools.check.document import Document
-from tools.check.findings import Findings
+from tools.check.function_rules import check_function_yaml
 from tools.doctor.containers import Container, Host
 from tools.doctor.dashboard import Dashboard, Trial, config_of
 from tools.doctor.report import Finding
@@ -171,15 +170,16 @@ def _examine_listing(name: str, function: Mapping[str, Any], report: Report) -> 
     if not (function.get("spec") or {}).get("description"):
         what = "it has no description: CVAT fails on the whole list of functions"
         report.add("error", name, what, "set spec.description in its function.yaml and deploy it again")
-    findings = Findings("annotations")
-    check_annotations(Document(dict(function)), findings)
+    findings = [
+        f for f in check_function_yaml(Document(dict(function))) if f.rule.startswith(("annotations.", "labels."))
+    ]
     for finding in findings:
         what = f"{finding.field}: expected {finding.expected}, got {finding.got}; {finding.why}"
         report.add(finding.severity, name, what, finding.remedy or "correct its function.yaml and deploy it again")
     try:
         return config_of(function)
     except StartupError as error:
-        if not len(findings):
+        if not findings:
             report.add("error", name, str(error), "correct its function.yaml and deploy it again")
         return None
 

@@ -64,9 +64,9 @@ check: $(VENV)/.serve ## Check a function's directory against CVAT's and Nuclio'
 	@$(PY) -m tools.check $(FUNCTION) $(ARGS)
 
 # The variables of the command line alone: a NAME or an OUT that the shell happens to have means nothing here.
-NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND
+NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND REPO
 .PHONY: new
-new: $(VENV)/.serve ## Make a function from a weight file, or a template: NAME= [WEIGHTS=best.onnx] [TASK=] [LABELS=] [KIND=] ...
+new: $(VENV)/.serve ## Make a function from a weight file, or a template: NAME= [WEIGHTS=best.onnx] [TASK=] [LABELS=] [KIND=] [REPO=] ...
 	@$(PY) -m tools.new $(foreach v,$(NEW_VARIABLES),$(if $(findstring command,$(origin $(v))),'$(v)=$(subst ','\'',$($(v)))'))
 
 .PHONY: annotate

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +28,7 @@ from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make
 from tools.new.document import Document, scalar
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.sample import differences
 from tools.wrapper import LoadedFunction
 
 MODELS = ROOT / "tests" / "models"
@@ -63,6 +68,7 @@ def test_a_function_from_a_file_in_seconds(tmp_path: Path, file: str) -> None:
     assert (ROOT / "out/new/my-detector.png").is_file() and "out/new/my-detector.png" in done.stdout
     assert check_function(made) == []
     assert "AGPL-3.0" in (made / "README.md").read_text()
+    assert differences(made) == []
     # And it answers.
     body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "threshold": 0.05}
     reply = LoadedFunction(made, unique=True)(body)
@@ -135,7 +141,9 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"NAME": "Big_Name"}, "NAME: expected lower-case letters, digits and dashes"),
         ({"NAME": ""}, "such as my-detector; got nothing"),
         ({"NAME": "opencv-grabcut"}, "serverless/opencv/grabcut is already called opencv-grabcut"),
-        ({"OUT": "."}, "is there already"),
+        ({"OUT": "."}, "OUT: .* exists already"),
+        ({"OUT": "", "REPO": "."}, "REPO: .* exists already"),
+        ({"REPO": "fresh"}, "OUT: not with REPO"),
         ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
         ({"WEIGHTS": "photo.jpg"}, r"WEIGHTS: expected a file \.onnx, \.xml, \.pt, got the text 'photo\.jpg'"),
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
@@ -208,7 +216,112 @@ def test_templates_keep_every_rule_as_they_are(tmp_path: Path, kind: str) -> Non
     text = (made / "function.yaml").read_text()
     assert text.count("# ") >= 5 and "# Each worker is a process" in text
     assert (made / "main.py").read_bytes() == (COLLECTION / "opencv/grabcut/main.py").read_bytes()
-    assert {path.name for path in made.iterdir()} >= {"README.md", "model_handler.py"}
+    assert {path.name for path in made.iterdir()} >= {"README.md", "model_handler.py", "test_function.py"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement", "broken"),
+    [
+        (
+            "detector",
+            "box = (left, top, left + width, top + height)",
+            "box = (left, top, left + width, top + height + 2)",
+        ),
+        ("interactor", "found &= ~outside", "found |= outside"),
+        ("tracker", "box = [x0 + int(x), ", "box = [x0 + int(x) + 2, "),
+        ("reid", "rows.append(np.sqrt(counts / counts.sum()))", "rows.append(np.full(512, 1 - len(rows)))"),
+    ],
+)
+def test_the_test_beside_a_function_sees_when_its_replies_change(
+    tmp_path: Path, kind: str, statement: str, broken: str
+) -> None:
+    made = make({"NAME": f"my-{kind}", "KIND": kind, "OUT": str(tmp_path / f"my-{kind}")}).directory
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(made)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    handler = made / "model_handler.py"
+    assert statement in handler.read_text()
+    handler.write_text(handler.read_text().replace(statement, broken))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "reply" in done.stdout and ": expected" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A repository made around a function for a weight file, and variables that give it this environment's packages."""
+    folder = tmp_path_factory.mktemp("repository")
+    done = run("NAME=drawn", f"WEIGHTS={MODELS / 'segment_e2e.onnx'}", f"REPO={folder / 'drawn-shapes'}")
+    assert done.returncode == 0, done.stderr
+    environment = folder / "environment"
+    environment.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(Path(sys.prefix) / name)
+    for stamp in (".serve", ".test"):  # as after the installation
+        (environment / stamp).touch()
+    return folder / "drawn-shapes", {**os.environ, "VENV": str(environment), "OMP_NUM_THREADS": "1"}
+
+
+def make_in(repository: tuple[Path, dict[str, str]], *arguments: str) -> str:
+    folder, environment = repository
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_repository_around_a_function_passes_its_own_tests(repository) -> None:
+    assert "2 passed" in make_in(repository, "test", "ARGS=-n0 -rA")
+    assert "no findings" in make_in(repository, "check", "FUNCTION=serverless/custom/drawn")
+    make_in(repository, "lint")
+
+
+def test_a_repository_around_a_function_serves_it(repository) -> None:
+    folder, environment = repository
+    command = ["make", "--no-print-directory", "serve", "PORT=0"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = next(
+                match[1] for line in server.stdout if (match := re.search(r"^drawn .*ready +(http\S+)", line))
+            )
+            body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "threshold": 0.05}
+            reply = httpx.post(address, json=body, timeout=30, trust_env=False)
+            assert reply.status_code == 200 and isinstance(reply.json(), list)
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            server.communicate(timeout=30)
+
+
+def test_what_is_in_a_repository_around_a_function(repository) -> None:
+    folder, _ = repository
+    assert {path.name for path in folder.iterdir() if not path.name.endswith("_cache")} == {
+        *("common", "tools", "serverless", "deploy", "tests", "docs"),
+        *("deploy_cpu.sh", "deploy_gpu.sh", "compose.yaml", "Makefile", "README.md", "LICENSE", "pyproject.toml"),
+        *(".github", ".git", ".gitignore"),
+    }
+    assert [path.parent.name for path in folder.rglob("function.yaml")] == ["drawn"]
+    assert {path.name for path in (folder / "serverless").iterdir()} == {"onnx", "custom", "native.py"}
+    assert (folder / "deploy/ci/release_functions").read_text().splitlines()[-1] == "custom"
+    for text in (path.read_text() for path in folder.rglob("*.*") if path.suffix in (".md", ".yml", ".toml")):
+        assert "{{" not in text.replace("${{", "")
+    # Whatever its Makefile and README name is there.
+    for path in re.findall(r"(?<![\w./])(?:deploy|docs|serverless|tools)/[\w./-]+", (folder / "README.md").read_text()):
+        assert (folder / path).exists(), path
+    workflows = [yaml.safe_load(path.read_text()) for path in (folder / ".github/workflows").iterdir()]
+    steps = [step.get("run", "") for flow in workflows for job in flow["jobs"].values() for step in job["steps"]]
+    for path in re.findall(r"(?<![\w/])(?:\./)?(deploy[\w/]*\.sh)", "\n".join(steps)):
+        assert (folder / path).is_file(), path
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (folder / "Makefile").read_text()))
+    assert set(re.findall(r"make ([a-z]+)", (folder / "README.md").read_text() + "\n".join(steps))) <= targets
 
 
 def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +332,7 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.returncode == 0, done.stderr
         assert (place / "function.yaml").is_file() and "serverless/custom/made-by-a-test" in done.stdout
         again = run("NAME=made-by-a-test", "KIND=reid")
-        assert again.returncode == 1 and "is there already" in again.stderr and "Traceback" not in again.stderr
+        assert again.returncode == 1 and "exists already" in again.stderr and "Traceback" not in again.stderr
     finally:
         shutil.rmtree(place, ignore_errors=True)
         if place.parent.is_dir() and not any(place.parent.iterdir()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -12,12 +11,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image as PillowImage
 
 from common.cvat.skeleton import skeleton_edges
@@ -30,12 +28,13 @@ from tools.check.report import Printer, wants_colour
 from tools.draw import overlay
 from tools.new.function import KINDS, Plan, write_function
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.new.repository import write_repository
+from tools.new.sample import PHOTOGRAPH, write_sample
 from tools.new.weights import Facts, read_weights
-from tools.wrapper import LoadedFunction
+from tools.sample import record
 
 CUSTOM = collection.COLLECTION / "custom"
 PICTURES = collection.ROOT / "out" / "new"
-SAMPLE = Path(__file__).parent.parent / "demo" / "cat_mug.jpg"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_NAME = 56
 _USAGE = """usage: make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
@@ -50,14 +49,22 @@ _USAGE = """usage: make new NAME=<name> [WEIGHTS=<file>] [...], or python -m too
   IMAGE_SIZE=640           for files of free input size
   IMAGE=photo.jpg          the picture to try the function with
   OUT=path                 where to make the directory; default: serverless/custom/<name>
+  REPO=path                make a repository around the function instead: with what it needs, tests, CI and releases
   KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid
 """
 _OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "IMAGE")
-_KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", *_OF_WEIGHTS)
+_KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", "REPO", *_OF_WEIGHTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Makes the function that the command line describes; returns the exit status."""
+    """Makes the function that the command line describes.
+
+    Args:
+        arguments: The command line, without the program's name; None for that of the process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.new", usage=_USAGE, add_help=True)
     parser.add_argument("settings", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -74,18 +81,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was made. directory: of the function. picture: of the sample, None where none was drawn. shapes: found in it."""
+    """What was made."""
 
     directory: Path
+    """Of the function."""
     plan: Plan
-    picture: Path | None = None
-    shapes: int = 0
-    milliseconds: float = 0.0
+    shapes: int
+    """How many a detector found in the sample picture."""
+    drawing: Path | None
+    """The picture with these shapes; None for other kinds."""
+    repository: Path | None = None
+    """The repository around the function, where one was asked for."""
 
 
 def make(settings: dict[str, str]) -> Made:
-    """Makes a function from settings by the names of `_KEYS`. It is checked and tried before it gets its place: after an
-    error there is nothing of it. Raises StartupError that says what is wrong."""
+    """Makes a function. It is checked and tried before it is put in its place: an error leaves nothing behind.
+
+    Args:
+        settings: What the command line says, by the names of its usage: NAME, WEIGHTS, ...
+
+    Returns:
+        What was made.
+
+    Raises:
+        StartupError: A setting is wrong, or the function fails its check or the sample.
+    """
     name, target = _place(settings)
     plan = _plan(name, settings)
     missing = [parent for parent in target.parents if not parent.exists()]
@@ -96,18 +116,20 @@ def make(settings: dict[str, str]) -> Made:
         raise StartupError(f"OUT: {_shown(target)} can't be made: {error.filename}: {error.strerror}") from error
     try:
         draft = workshop / target.name
-        draft.mkdir()
-        write_function(draft, plan)
-        _check(draft, target)
-        picture, shapes, milliseconds = None, 0, 0.0
-        if plan.facts is not None:
-            picture, shapes, milliseconds = _try(draft, plan, Path(settings.get("IMAGE") or SAMPLE))
-        shutil.rmtree(draft / "__pycache__", ignore_errors=True)
+        place = Path("serverless", "custom", name) if "REPO" in settings else Path()
+        (draft / place).mkdir(parents=True)
+        write_function(draft / place, plan)
+        _check(draft / place, target / place)
+        shapes, drawing = _try(draft / place, plan, Path(settings.get("IMAGE") or PHOTOGRAPH))
+        if "REPO" in settings:
+            write_repository(draft, name)
+        for cache in draft.rglob("__pycache__"):
+            shutil.rmtree(cache, ignore_errors=True)
         try:
             draft.rename(target)
         except OSError as error:
             raise StartupError(f"OUT: {target} can't be made: {error.strerror}") from error
-        return Made(target, plan, picture, shapes, milliseconds)
+        return Made(target / place, plan, shapes, drawing, target if "REPO" in settings else None)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
         for parent in missing if not target.exists() else ():
@@ -135,13 +157,18 @@ def _place(settings: dict[str, str]) -> tuple[str, Path]:
             f"NAME: expected lower-case letters, digits and dashes, at most {_LONGEST_NAME}, such as my-detector; "
             f"got {describe(name) if name else 'nothing'}"
         )
-    target = Path(settings.get("OUT") or CUSTOM / name).resolve()
+    if settings.get("OUT") and "REPO" in settings:
+        raise StartupError("OUT: not with REPO, which has a place for the function: serverless/custom")
+    key = "REPO" if "REPO" in settings else "OUT"
+    target = Path(settings.get(key) or CUSTOM / name).expanduser().resolve()
     if target.exists():
-        raise StartupError(f"OUT: {_shown(target)} is there already: take another NAME or OUT, or delete it first")
+        raise StartupError(f"{key}: {_shown(target)} exists already: choose another NAME or {key}, or delete it first")
     for directory in collection.function_directories():
         text = (directory / "function.yaml").read_text(encoding="utf-8")
         if re.search(rf"^  name: [\"']?{re.escape(name)}[\"']?\s*$", text, re.MULTILINE):
-            raise StartupError(f"NAME: {_shown(directory)} is already called {name}: two functions can't share a name")
+            raise StartupError(
+                f"NAME: {_shown(directory)} is already called {name}: two functions can't have the same name"
+            )
     return name, target
 
 
@@ -151,7 +178,9 @@ def _plan(name: str, settings: dict[str, str]) -> Plan:
         if kind not in KINDS:
             raise StartupError(f"KIND: expected one of {', '.join(KINDS)}, got {describe(kind)}")
         if useless := [key for key in _OF_WEIGHTS if key in settings]:
-            raise StartupError(f"{', '.join(useless)}: for a weight file; a template takes NAME, KIND, LABELS and OUT")
+            raise StartupError(
+                f"{', '.join(useless)}: for a weight file; a template takes NAME, KIND, LABELS, OUT and REPO"
+            )
         labels = read_names(settings["LABELS"]) if "LABELS" in settings else ["bright area"]
         return Plan(name, kind, make_labels(labels, "detect") if kind == "detector" else ())
     if settings.get("KIND", "detector") != "detector":
@@ -198,51 +227,20 @@ def _check(draft: Path, target: Path) -> None:
         raise StartupError(f"{_shown(target)} was not made: the check above found errors")
 
 
-def _try(draft: Path, plan: Plan, sample: Path) -> tuple[Path, int, float]:
-    """Asks the function about a picture, and draws the answer; (where, how many shapes, milliseconds)."""
-    try:
-        content = sample.read_bytes()
-    except OSError as error:
-        raise StartupError(f"IMAGE: {sample}: {error.strerror}") from error
-    image = decode_image(content, "IMAGE")
-    # The check has started it as it is; which engine is faster need not be measured again.
-    engine = "openvino" if any(file.suffix == ".xml" for file in draft.iterdir()) else "onnxruntime"
-    with _variable("ENGINE", engine):
-        function = LoadedFunction(draft, unique=True, logger=_Quiet())
-    body = {"image": base64.b64encode(content).decode()}
-    begin = time.perf_counter()
-    reply = function(body)
-    milliseconds = (time.perf_counter() - begin) * 1000
-    if reply.status != 200:
-        raise StartupError(
-            f"the function answers the picture {sample.name} with {reply.status}: {reply.json().get('error')}"
-        )
-    shapes = reply.json()
+def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
+    """Writes the function's sample and its test, and draws a detector's reply; returns the number of its shapes."""
+    environment = {}
+    if plan.facts is not None and plan.facts.files[0].suffix != ".pt":
+        # The one that its file names, so that the replies are the same everywhere.
+        environment["ENGINE"] = "openvino" if plan.facts.files[0].suffix == ".xml" else "onnxruntime"
+    write_sample(draft, plan.kind, picture, environment)
+    reply, *_ = record(draft)
+    if plan.kind != "detector":
+        return 0, None
     PICTURES.mkdir(parents=True, exist_ok=True)
-    picture = PICTURES / f"{plan.name}.png"
-    drawn: np.ndarray[Any, Any] = overlay(image, shapes, _edges(plan))
-    PillowImage.fromarray(drawn).save(picture)
-    return picture, len(shapes), milliseconds
-
-
-class _Quiet:
-    """A logger as Nuclio's, for a function whose errors come back in its replies."""
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda *arguments, **facts: None
-
-
-@contextlib.contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    drawing = PICTURES / f"{plan.name}.png"
+    PillowImage.fromarray(overlay(decode_image(picture.read_bytes(), "IMAGE"), reply, _edges(plan))).save(drawing)
+    return len(reply), drawing
 
 
 def _edges(plan: Plan) -> dict[str, list[tuple[str, str]]]:
@@ -260,14 +258,18 @@ def _report(made: Made, seconds: float) -> None:
         layout = f", layout {facts.layout}" if facts.layout else ""
         print(f"{facts.files[0].name}: task {facts.task}, {len(made.plan.labels)} classes{layout}{size}")
     print(f"Made {place} in {seconds:.1f} s; tools.check found nothing that fails.")
-    if made.picture is not None:
-        found = "nothing found at this threshold" if made.shapes == 0 else f"{made.shapes} found"
-        print(f"Tried it: {found} in {made.milliseconds:.0f} ms; drawn in {_shown(made.picture)}")
+    if made.drawing is not None:
+        found = f"{made.shapes} shapes" if made.shapes else "nothing at this threshold"
+        print(f"In the sample picture it finds {found}; drawn in {_shown(made.drawing)}")
     if made.plan.labels:
         print(
             f"\nThe labels for CVAT, also in {place}/labels.json; paste them into the Raw tab of the label constructor:\n"
         )
         print(json.dumps(json.loads((made.directory / "labels.json").read_text(encoding="utf-8")), ensure_ascii=False))
+    print(f"\nIts test: {place}/test_function.py, with the requests and replies of {place}/sample")
+    if made.repository is not None:
+        print(f"\nNext:  cd {_shown(made.repository)}, then: make test, make serve; README.md says the rest")
+        return
     print(f"\nNext:  make serve FUNCTIONS={place}\n       ./deploy_cpu.sh {place}")
     if facts is None:
         print(f"       edit {place}/model_handler.py, then: make check FUNCTION={place}")

@@ -15,7 +15,7 @@ from common.config import FunctionConfig
 from common.cvat.skeleton import COCO_JOINTS
 from common.errors import StartupError
 from common.networks import weights
-from common.networks.exported.model import YoloModel
+from common.networks.exported.model import ExportedModel
 from common.networks.formats.metadata import Metadata
 from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tests.common.networks.exported.random_networks import network
@@ -336,6 +336,6 @@ def test_pt_function_refuses(pt_file: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_model_files_of_the_collection_say_what_they_are() -> None:
     # The one network that the collection ships.
-    model = YoloModel(COLLECTION / "onnx/yolo/shapes/shapes.onnx", engine="onnxruntime")
+    model = ExportedModel(COLLECTION / "onnx/yolo/shapes/shapes.onnx", engine="onnxruntime")
     assert isinstance(model.metadata, Metadata) and model.layout.task == "segment"
     assert json.dumps(model.names) == json.dumps(labels_of("onnx/yolo/shapes"))

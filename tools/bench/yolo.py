@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import StartupError
-from common.networks.exported.model import YoloModel
-from common.networks.formats.layout import Hints
+from common.networks.exported.model import ExportedModel
+from common.networks.formats.signature import Hints
 from common.networks.runtime import limit_threads
 from tools.bench.compare import report, silence, times_ms
 from tools.new.function import Plan, write_function
@@ -103,17 +103,17 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
             path.write_text(path.read_text().replace("numWorkers: 2", "numWorkers: 1"))
             functions[precision] = LoadedFunction(directory, unique=True)
         packaged = {"torch": YOLO(str(weights.with_suffix(".pt"))), "onnx": YOLO(str(weights), task=task)}
-    model = YoloModel(weights, threads=threads)
+    model = ExportedModel(weights, threads=threads)
     for name, size_hw in SIZES.items():
         image = picture(size_hw)
         jpeg = simplejpeg.encode_jpeg(image, quality=90)
         threshold = float(model.find(simplejpeg.decode_jpeg(jpeg), 0.05).scores[OBJECTS])
         body = json.dumps({"image": base64.b64encode(jpeg).decode(), "threshold": threshold}).encode()
-        tensor = model.prepare(image, model.fit(image.shape))
+        inputs = model.prepare(image, model.fit(image.shape))
 
-        def engine_and_decode(jpeg: bytes = jpeg, tensor: Any = tensor) -> Any:
+        def engine_and_decode(jpeg: bytes = jpeg, inputs: Any = inputs) -> Any:
             simplejpeg.decode_jpeg(jpeg)
-            return model.run(tensor)
+            return model.run(inputs)
 
         alternatives: dict[str, Callable[[], Any]] = {
             "engine + JPEG decode": engine_and_decode,

@@ -20,7 +20,7 @@ from PIL import Image as PillowImage
 
 from common.cvat.skeleton import skeleton_edges
 from common.errors import FunctionError, StartupError, describe
-from common.networks.formats.layout import Hints
+from common.networks.formats.signature import Hints
 from common.vision.image import decode_image
 from tools import collection
 from tools.check import has_errors, inspect_function

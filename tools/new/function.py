@@ -19,7 +19,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 KINDS = ("detector", "interactor", "tracker", "reid")
 _MAIN = COLLECTION / "opencv" / "grabcut" / "main.py"
 _PACKAGED = COLLECTION / "pytorch" / "ultralytics" / "yolo"
-_HANDLER = 'from common.networks.exported.handler import YoloHandler as ModelHandler\n\n__all__ = ["ModelHandler"]\n'
+_HANDLER = (
+    'from common.networks.exported.handler import ExportedDetector as ModelHandler\n\n__all__ = ["ModelHandler"]\n'
+)
 _REQUIREMENTS = "pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"
 _WHAT = {
     "detect": "boxes",

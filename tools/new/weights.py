@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StartupError, describe
-from common.networks.formats.layout import Hints
 from common.networks.formats.metadata import TASKS
+from common.networks.formats.signature import Hints
 
 SUFFIXES = (".onnx", ".xml", ".pt")
 
@@ -20,7 +20,7 @@ class Facts:
 
     names: of the classes, None when the file has none; classes: how many, None when the outputs don't tell either.
     joints: how many a pose has. joint_names: as the file has them. size_hw: of the input, for the summary.
-    layout: as common.networks.formats.layout names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
+    layout: as common.networks.formats names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
     """
 
     files: tuple[Path, ...]
@@ -44,24 +44,24 @@ def read_weights(path: Path, hints: Hints, image_size: str | None) -> Facts:
 
 
 def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
-    from common.networks.exported.model import YoloModel, model_file
+    from common.networks.exported.model import ExportedModel, model_file
 
     file = model_file(path)
     engine = "openvino" if file.suffix == ".xml" else "onnxruntime"
-    model = YoloModel(file, engine=engine, hints=hints, image_size=image_size)
+    model = ExportedModel(file, engine=engine, hints=hints, image_size=image_size)
     beside: list[Path] = []
     if file.suffix == ".xml":
         beside = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
     else:
         beside = [file.with_name(file.name + ".data")]  # weights of over 2 GB stand in a file of their own
-    layout, metadata = model.layout, model.metadata
+    layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
         files=(file, *(other for other in beside if other.is_file())),
         task=layout.task,
         names=model.names,
-        classes=layout.classes,
+        classes=dimensions.classes,
         size_hw=model.size_hw,
-        joints=layout.joints[0] if layout.joints else None,
+        joints=dimensions.joints[0] if dimensions.joints else None,
         joint_names=metadata.joint_names,
         layout=layout.name,
         ultralytics=metadata.task is not None,

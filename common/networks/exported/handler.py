@@ -1,4 +1,4 @@
-"""The ModelHandler of all functions of the YOLO family."""
+"""The ModelHandler of all functions that run an exported detector."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
 from common.errors import StartupError, describe
-from common.networks.exported.model import YoloModel
-from common.networks.formats.layout import Hints
+from common.networks.exported.model import ExportedModel
+from common.networks.formats.signature import Hints
 from common.networks.results import check_types, class_labels, to_shapes
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
@@ -21,16 +21,8 @@ _LOG = logging.getLogger(__name__)
 _LIKELY_TASKS = {"tag": "classify", "skeleton": "pose", "mask": "segment", "polygon": "segment", "rectangle": "detect"}
 
 
-class YoloHandler:
-    """Options:
-
-    MODEL_PATH: an .onnx file, an OpenVINO .xml, or a folder of one; VARIANT: one of the function's weights.yaml.
-    DEVICE: cpu, cuda, cuda:1. ENGINE: auto (measures), onnxruntime, openvino, tensorrt. PRECISION: f32, bf16, f16.
-    LAYOUT, TASK: what the file's outputs are, where the file doesn't say. IMAGE_SIZE: for files of free input size.
-    IOU: how much boxes of one class may overlap. AGNOSTIC: of any class. MAX_DET: the most results of an image.
-    JOINT_THRESHOLD: the lowest visibility of a joint. TOP: the most tags of an image.
-    LABELS_BY: name, the labels are the model's class names; id, their ids are its class numbers.
-    """
+class ExportedDetector:
+    """Finds objects, or tags the image, with an ONNX or OpenVINO file of any known output layout."""
 
     def __init__(
         self,
@@ -51,13 +43,35 @@ class YoloHandler:
         top: int = 5,
         labels_by: str = "name",
     ):
+        """Opens the model; each argument but `config` is an option of that name.
+
+        Args:
+            config: The function's function.yaml.
+            model_path: An .onnx file, an OpenVINO .xml, or a folder with one of them.
+            variant: One of the function's weights.yaml.
+            device: cpu, cuda or cuda:<number>.
+            engine: auto (the faster one, measured), onnxruntime, openvino or tensorrt.
+            precision: f32, bf16 or f16, of OpenVINO's arithmetic.
+            layout: What the file's outputs mean, where the file doesn't say: the name of a layout, or auto.
+            task: What the network is for, where the file doesn't say.
+            image_size: "640" or "384x640" (height x width), for files whose input size is free.
+            iou: How much boxes of one class may overlap, 0 to 1; None for the layout's own.
+            max_det: The most results of an image.
+            agnostic: Whether boxes of different classes suppress each other too.
+            joint_threshold: The lowest visibility of a joint, 0 to 1.
+            top: The most tags of an image.
+            labels_by: name: labels are the model's class names; id: their ids are its class indices.
+
+        Raises:
+            StartupError: An option is wrong, or the file can't be used with the function's labels.
+        """
         if iou is not None and not 0 <= iou <= 1:
             raise StartupError(f"IOU: expected a number from 0 to 1, got {iou}")
         if max_det < 1 or top < 1:
             raise StartupError(f"MAX_DET and TOP: expected whole numbers of 1 or more, got {max_det} and {top}")
         if labels_by not in ("name", "id"):
             raise StartupError(f"LABELS_BY: expected name or id, got {describe(labels_by)}")
-        self._model = YoloModel(
+        self._model = ExportedModel(
             locate(config, variant, model_path),
             device=device,
             engine=engine,
@@ -66,20 +80,29 @@ class YoloHandler:
             image_size=image_size,
             hints=_hints(config.labels, layout, task),
         )
-        found = self._model.layout
-        check_types(config.labels, found.task, found.joints)
-        self._labels = class_labels(config.labels, self._model.names, found.classes, labels_by == "id")
-        classes = len(self._model.names) if self._model.names else found.classes
+        found_task, dimensions = self._model.layout.task, self._model.dimensions
+        check_types(config.labels, found_task, dimensions.joints)
+        self._labels = class_labels(config.labels, self._model.names, dimensions.classes, labels_by == "id")
+        classes = len(self._model.names) if self._model.names else dimensions.classes
         if classes is not None and classes > len(self._labels):
             _LOG.warning(
-                "The model has %d classes, %d of them a label; the others are left out", classes, len(self._labels)
+                "The model has %d classes, %d of them have a label; the others are left out", classes, len(self._labels)
             )
         self._iou, self._agnostic, self._joint_threshold = iou, agnostic, joint_threshold
-        self._most = top if found.task == "classify" else max_det
+        self._most = top if found_task == "classify" else max_det
 
     def infer(self, image: NDArray[np.uint8], threshold: float) -> list[Shape]:
+        """What the model finds.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            threshold: The lowest score, 0 to 1.
+        """
         found = self._model.find(image, threshold, iou=self._iou, most=self._most, agnostic=self._agnostic)
         return to_shapes(found, self._labels, self._joint_threshold)
+
+
+YoloHandler = ExportedDetector  # its name of old, which functions made by earlier versions import
 
 
 def _hints(labels: Labels, layout: str, task: str | None) -> Hints:

@@ -5,15 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import StartupError
+from common.networks.formats.signature import Dimensions
 from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
 _MARGIN = 2  # prototype pixels around a box that its edges are interpolated from
 _RESIZE_GAIN = 8  # how much faster OpenCV enlarges a picture as a whole than from any place to any place
+
+
+def prototype_masks(
+    outputs: Sequence[NDArray[Any]],
+    dimensions: Dimensions,
+    coefficients: NDArray[np.float32],
+    boxes_xyxy: NDArray[np.float64],
+    letterbox: Letterbox,
+) -> list[Mask]:
+    """The masks of a layout with prototypes in an output of their own: a `MaskDecoder`.
+
+    Args:
+        outputs: The network's outputs in the file's order.
+        dimensions: Of the file; they say which output holds the prototypes.
+        coefficients: (N, C) of the detections.
+        boxes_xyxy: (N, 4) pixels of the image, inside it.
+        letterbox: How the image lies in the network's input.
+    """
+    if dimensions.prototypes is None:
+        raise StartupError("masks need an output with prototypes")
+    return masks_in_boxes(outputs[dimensions.prototypes][0], coefficients, boxes_xyxy, letterbox)
 
 
 def masks_in_boxes(
@@ -24,10 +48,17 @@ def masks_in_boxes(
 ) -> list[Mask]:
     """The mask of each object in its box, at the resolution of the image.
 
-    prototypes: (C, h, w) over the network's input. coefficients: (N, C). boxes_xyxy: (N, 4) pixels of the image, inside it.
-    A pixel is set where the weighted sum of the prototypes, interpolated at its centre, is over 0. An empty mask is 0 x 0.
-    Only the part of the prototypes under a box is summed, and only the box is interpolated: a small object in a large
-    image costs little.
+    A pixel is set where the weighted sum of the prototypes, interpolated at its centre, is over 0. Only the part of the
+    prototypes under a box is summed, and only the box is interpolated: a small object in a large image costs little.
+
+    Args:
+        prototypes: (C, h, w) over the network's input.
+        coefficients: (N, C), how much of each prototype is in each object's mask.
+        boxes_xyxy: (N, 4) pixels of the image, inside it.
+        letterbox: How the image lies in the network's input.
+
+    Returns:
+        N masks in pixels of the image; an empty one has a bitmap of 0 x 0.
     """
     grid = _Grid.of(letterbox, prototypes.shape[1:])
     tables = np.asarray(prototypes, np.float32)
@@ -39,18 +70,19 @@ def masks_in_boxes(
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """How the image lies in the prototypes, made `finer` times as fine so that it begins and ends on whole pixels.
-
-    left, top, right, bottom: the image in finer prototype pixels. width, height: the image in its own pixels.
-    """
+    """How the image lies in the prototypes, enlarged so that it begins and ends on whole pixels."""
 
     finer: int
+    """How many times the prototypes are enlarged."""
     left: int
+    """The image's left edge in enlarged prototype pixels; likewise top, right and bottom."""
     top: int
     right: int
     bottom: int
     width: int
+    """The image's width in its own pixels."""
     height: int
+    """The image's height in its own pixels."""
 
     @classmethod
     def of(cls, letterbox: Letterbox, size_hw: Sequence[int]) -> _Grid:

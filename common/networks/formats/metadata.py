@@ -14,26 +14,37 @@ TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """names: of the classes, by index. task: one of TASKS or another of Ultralytics'. head: the last module's class.
-
-    end2end: whether the network itself gives final detections. nms: whether the exporter put a suppression behind it.
-    size_hw: of the input. channels: of the input. joints: how many, and values for each (2: x, y; 3: and visibility).
-    joint_names: of the first class. None, or empty, where the file doesn't say.
-    """
+    """What is known of the model; None, or empty, where the file doesn't say."""
 
     names: tuple[str, ...] | None = None
+    """The names of the classes by index."""
     task: str | None = None
+    """One of TASKS, or another of Ultralytics'."""
     head: str | None = None
+    """The class of the network's last module."""
     end2end: bool | None = None
+    """Whether the network itself gives final detections."""
     nms: bool = False
+    """Whether the exporter added a suppression of overlapping boxes."""
     size_hw: tuple[int, int] | None = None
+    """Height and width of the input, pixels."""
     channels: int = 3
+    """Channels of the input."""
     joints: tuple[int, int] | None = None
+    """(How many joints, values of each) of a pose: 2 for x, y; 3 with visibility."""
     joint_names: tuple[str, ...] | None = None
+    """The names of the first class's joints."""
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> Metadata:
-        """Raises StartupError for names that can't be understood; anything else odd counts as not there."""
+        """Reads what an exporter wrote; entries that can't be understood are ignored, except the names.
+
+        Args:
+            texts: The file's metadata by key; the values are Python literals.
+
+        Raises:
+            StartupError: The class names can't be understood.
+        """
         arguments = _literal(texts.get("args"))
         size, joints = _literal(texts.get("imgsz")), _literal(texts.get("kpt_shape"))
         end2end, channels = _literal(texts.get("end2end")), _literal(texts.get("channels"))
@@ -53,7 +64,11 @@ class Metadata:
 
 
 def class_names(names: tuple[str, ...]) -> list[str]:
-    """The names of classes as label names: one line, at most 64 characters, none empty, each once."""
+    """Label names for classes: one line, at most 64 characters, none empty, all different.
+
+    Args:
+        names: Of the classes, by index.
+    """
     cleaned: list[str] = []
     for index, name in enumerate(names):
         text = " ".join(str(name).split())[:64].strip() or f"class {index}"

@@ -16,9 +16,17 @@ def nms(
     iou: float,
     most: int,
 ) -> NDArray[np.intp]:
-    """Indices of the boxes (N, 4) that stay, at most `most`, the highest score first.
+    """Suppresses boxes that overlap a better one of their class that stays.
 
-    A box goes when it overlaps one that stays by more than `iou` and is of the same class; classes None: of any.
+    Args:
+        boxes_xyxy: (N, 4) left, top, right, bottom, in any unit.
+        scores: (N,) the higher the better.
+        classes: (N,) class indices, None to let boxes of any class suppress each other.
+        iou: How much two boxes may overlap, 0 to 1.
+        most: How many may stay.
+
+    Returns:
+        Indices of the boxes that stay, the highest score first.
     """
     import cv2
 
@@ -43,10 +51,20 @@ def rotated_nms(
     iou: float,
     most: int,
 ) -> NDArray[np.intp]:
-    """As `nms`, for turned boxes (N, 5): centre, size, angle in radians, as Ultralytics does it for its networks.
+    """As `nms`, for turned boxes, as Ultralytics does it for its networks.
 
-    The overlap is that of the boxes' normal distributions (`gaussian_iou`), and a box goes when any better one of its
-    class overlaps it, also one that goes itself.
+    The overlap is that of the boxes' normal distributions (`gaussian_iou`), and a box is suppressed when any better one
+    of its class overlaps it, even one that is suppressed itself.
+
+    Args:
+        boxes_xywhr: (N, 5) centre x, y, width, height in any unit, angle in radians.
+        scores: (N,) the higher the better.
+        classes: (N,) class indices, None to let boxes of any class suppress each other.
+        iou: How much two boxes may overlap, 0 to 1.
+        most: How many may stay.
+
+    Returns:
+        Indices of the boxes that stay, the highest score first.
     """
     order = best_first(scores)
     boxes = np.asarray(boxes_xywhr, np.float32)[order]
@@ -65,16 +83,28 @@ def rotated_nms(
 def rotated_nms_exact(
     boxes_xywhr: NDArray[np.floating],
     scores: NDArray[np.floating],
-    classes: NDArray[np.integer],
+    classes: NDArray[np.integer] | None,
     iou: float,
     most: int,
 ) -> NDArray[np.intp]:
-    """As `nms`, for turned boxes (N, 5), with the overlap of their areas and class by class."""
+    """As `nms`, for turned boxes, with the overlap of their areas.
+
+    Args:
+        boxes_xywhr: (N, 5) centre x, y, width, height in any unit, angle in radians.
+        scores: (N,) the higher the better.
+        classes: (N,) class indices, None to let boxes of any class suppress each other.
+        iou: How much two boxes may overlap, 0 to 1.
+        most: How many may stay.
+
+    Returns:
+        Indices of the boxes that stay, the highest score first.
+    """
     import cv2
 
+    labels = np.zeros(len(scores), np.int64) if classes is None else classes
     kept = []
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
         boxes = [
             ((float(x), float(y)), (float(w), float(h)), float(np.degrees(angle)))
             for x, y, w, h, angle in boxes_xywhr[members]
@@ -86,9 +116,16 @@ def rotated_nms_exact(
 
 
 def gaussian_iou(first_xywhr: NDArray[np.floating], second_xywhr: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, M) overlaps, 0 to 1, of turned boxes taken as normal distributions: 1 less their Hellinger distance.
+    """Overlaps of turned boxes taken as normal distributions: 1 less their Hellinger distance.
 
     From "Gaussian Bounding Boxes and Probabilistic Intersection-over-Union", arXiv 2106.06072.
+
+    Args:
+        first_xywhr: (N, 5) centre x, y, width, height in any unit, angle in radians.
+        second_xywhr: (M, 5) likewise.
+
+    Returns:
+        (N, M), 0 to 1.
     """
     tiny = np.float32(1e-7)
     x1, y1, a1, b1, c1 = _gaussians(first_xywhr)[:, :, None]
@@ -105,7 +142,14 @@ def gaussian_iou(first_xywhr: NDArray[np.floating], second_xywhr: NDArray[np.flo
 
 
 def best_first(scores: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Indices of the scores from the highest on, equal ones in their order; at most MOST_CANDIDATES."""
+    """The order of scores.
+
+    Args:
+        scores: (N,).
+
+    Returns:
+        Indices of the scores from the highest on, equal ones in their order; at most MOST_CANDIDATES.
+    """
     return np.argsort(-np.asarray(scores, np.float32), kind="stable")[:MOST_CANDIDATES]
 
 

@@ -10,10 +10,17 @@ _OPERATION = "NMSRotated"
 
 
 def cut_rotated_nms(path: Path) -> bytes | None:
-    """The model with the inputs of its NMSRotated operation as its outputs, `boxes` (1, N, 5) and `scores`
-    (1, classes, N), and all that comes after it left out; None for a model without such an operation.
+    """Cuts a model at its operation NMSRotated, which ONNX Runtime lacks.
 
-    Raises StartupError when the package that is needed for it is not installed.
+    Args:
+        path: The model file.
+
+    Returns:
+        The model, as an ONNX file's bytes, that ends in the operation's inputs: `boxes` (1, N, 5) and `scores`
+        (1, classes, N). None for a model without such an operation.
+
+    Raises:
+        StartupError: The model has several of them, or the package onnx, which this needs, is not installed.
     """
     if path.suffix != ".onnx" or _OPERATION.encode() not in path.read_bytes():
         return None

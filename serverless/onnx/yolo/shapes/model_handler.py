@@ -1,3 +1,3 @@
-from common.networks.exported.handler import YoloHandler as ModelHandler
+from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

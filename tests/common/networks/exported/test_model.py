@@ -18,8 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import StartupError
-from common.networks.exported.model import YoloModel
-from common.networks.formats.layout import Hints
+from common.networks.exported.model import ExportedModel
+from common.networks.formats.signature import Hints
 from common.networks.results import Found
 from tests.common.networks.onnx_files import constant_model
 
@@ -56,7 +56,7 @@ def ask(
 ) -> Found:
     path = constant_model(folder / "model.onnx", outputs, metadata=metadata, **how.pop("file", {}))
     find = {key: how.pop(key) for key in ("iou", "most", "agnostic") if key in how}
-    return YoloModel(path, engine="onnxruntime", **how).find(IMAGE, threshold, **find)
+    return ExportedModel(path, engine="onnxruntime", **how).find(IMAGE, threshold, **find)
 
 
 def results(found: Found) -> list[tuple[int, float, list[float]]]:
@@ -138,7 +138,7 @@ def test_openvino_reads_them_too(tmp_path: Path) -> None:
     for name in ("yolov8", "end2end", "yolov7", "yolor"):
         outputs, metadata, _ = LAYOUTS[name]
         path = constant_model(tmp_path / f"{name}.onnx", outputs, metadata=metadata)
-        found = YoloModel(path, engine="openvino").find(IMAGE, 0.3)
+        found = ExportedModel(path, engine="openvino").find(IMAGE, 0.3)
         assert results(found) == [CAT, DOG]
 
 
@@ -200,11 +200,14 @@ def test_nothing_found_is_an_empty_answer(tmp_path: Path) -> None:
     assert results(ask(tmp_path, empty)) == []
 
 
-def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    path = constant_model(tmp_path / "m.onnx", {"o": columns(6)}, metadata=said("detect"))
+    model = ExportedModel(path, engine="onnxruntime")
     table = columns(
         6, [*CAT_XYWH, 0.9, 0.2], [np.nan, 5, 5, 5, 0.9, 0.2], [5, 5, np.inf, 5, 0.9, 0.2], [9, 9, 5, 5, np.nan, 0]
     )
-    assert results(ask(tmp_path, {"o": table}, said("detect"))) == [CAT]
+    detections = model.layout.detect([table], model.dimensions, (64, 64), 0.3)
+    assert detections.boxes.tolist() == [CAT_XYXY] and detections.scores.tolist() == [np.float32(0.9)]
 
 
 def test_boxes_in_the_padding_are_left_out(tmp_path: Path) -> None:
@@ -301,7 +304,7 @@ def brightness_file(path: Path, shape: tuple[int | str, ...], kind: int = Tensor
     ids=["float", "half", "grey", "free"],
 )
 def test_inputs(tmp_path: Path, shape: tuple[int | str, ...], kind: int, engine: str) -> None:
-    model = YoloModel(brightness_file(tmp_path / "m.onnx", shape, kind, channels=shape[1]), engine=engine)
+    model = ExportedModel(brightness_file(tmp_path / "m.onnx", shape, kind, channels=shape[1]), engine=engine)
     assert model.size_hw == (64, 64)
     # Half of the input is the image, half the grey around it.
     (score,) = model.find(IMAGE, 0.3).scores.tolist()
@@ -311,32 +314,34 @@ def test_inputs(tmp_path: Path, shape: tuple[int | str, ...], kind: int, engine:
 def test_batches(tmp_path: Path) -> None:
     # The image goes into the first place of the batch, and the answer is that of the first place.
     path = brightness_file(tmp_path / "m.onnx", (4, 3, 64, 64))
-    (score,) = YoloModel(path).find(IMAGE, 0.1).scores.tolist()
+    (score,) = ExportedModel(path).find(IMAGE, 0.1).scores.tolist()
     assert score == pytest.approx((100 + 114) / 2 / 255 / 4, abs=1e-5)
 
 
 def test_sizes(tmp_path: Path) -> None:
     free = brightness_file(tmp_path / "free.onnx", ("batch", 3, "height", "width"), imgsz="[96, 64]")
     nameless = constant_model(tmp_path / "x.onnx", {"o": columns(6)}, input_shape=(1, 3, "h", "w"))
-    assert YoloModel(nameless, image_size="64").layout.name == "yolov8"
+    assert ExportedModel(nameless, image_size="64").layout.name == "yolov8"
     with pytest.raises(StartupError, match="fit none"):  # the constant outputs are those of 64 x 64
-        YoloModel(nameless, image_size="96")
-    assert YoloModel(free, hints=Hints(layout="yolov8")).size_hw == (96, 64)
-    assert YoloModel(free, image_size="32x128", hints=Hints(layout="yolov8")).size_hw == (32, 128)
+        ExportedModel(nameless, image_size="96")
+    assert ExportedModel(free, hints=Hints(layout="yolov8")).size_hw == (96, 64)
+    assert ExportedModel(free, image_size="32x128", hints=Hints(layout="yolov8")).size_hw == (32, 128)
     fixed = brightness_file(tmp_path / "fixed.onnx", (1, 3, 64, 64))
-    assert YoloModel(fixed, image_size="64").size_hw == (64, 64)
+    assert ExportedModel(fixed, image_size="64").size_hw == (64, 64)
     with pytest.raises(StartupError, match="IMAGE_SIZE is 96x96, but the file's input is fixed to 64x64"):
-        YoloModel(fixed, image_size="96")
+        ExportedModel(fixed, image_size="96")
     for text in ("large", "65", "64x", "0", "64x64x64"):
         with pytest.raises(StartupError, match="IMAGE_SIZE: expected one side or height x width, multiples of 32"):
-            YoloModel(free, image_size=text)
+            ExportedModel(free, image_size=text)
 
 
 def test_the_start_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="common"):
         ask(tmp_path, *LAYOUTS["yolov8"][:2])
-    assert "model.onnx: layout yolov8, task detect, 2 classes, input 64 x 64; from task=detect" in caplog.text
-    assert "output0 (1, 6, 84)" in caplog.text
+    assert (
+        "model.onnx: layout yolov8, task detect, 2 classes, input 64 x 64; from inputs: images float32" in caplog.text
+    )
+    assert "output0 float32 (1, 6, 84); metadata: task=detect, end2end=False, 2 class names" in caplog.text
     with caplog.at_level(logging.INFO, logger="common"):
         ask(tmp_path, LAYOUTS["nms=True"][0], said("detect", args="{'nms': True}"))
     assert "exported with nms=True: it drops everything under the confidence of its export" in caplog.text
@@ -349,12 +354,12 @@ def test_openvino_folder(tmp_path: Path) -> None:
     read = openvino.Core().read_model(str(constant_model(tmp_path / "m.onnx", outputs)))
     openvino.save_model(read, str(folder / "best.xml"), compress_to_fp16=False)
     (folder / "metadata.yaml").write_text("task: detect\nnames: {0: cat, 1: dog}\nend2end: false\n")
-    assert results(YoloModel(folder).find(IMAGE, 0.3)) == [CAT, DOG]
+    assert results(ExportedModel(folder).find(IMAGE, 0.3)) == [CAT, DOG]
     (folder / "other.onnx").touch()
     with pytest.raises(
         StartupError, match=r"expected one \.onnx or \.xml file in the folder, found best\.xml, other\.onnx"
     ):
-        YoloModel(folder)
+        ExportedModel(folder)
 
 
 def trt_file(path: Path) -> Path:
@@ -381,16 +386,18 @@ def trt_file(path: Path) -> Path:
 @pytest.mark.parametrize("engine", ["auto", "onnxruntime", "openvino"])
 def test_refuses_what_only_tensorrt_has(tmp_path: Path, engine: str) -> None:
     with pytest.raises(StartupError, match=r"only TensorRT has.*--grid --end2end --max-wh 640"):
-        YoloModel(trt_file(tmp_path / "yolov7.onnx"), engine=engine)
+        ExportedModel(trt_file(tmp_path / "yolov7.onnx"), engine=engine)
 
 
 def test_refuses_other_inputs_and_files(tmp_path: Path) -> None:
     last = constant_model(tmp_path / "last.onnx", {"o": columns(6)}, input_shape=(1, 64, 64, 3))
     with pytest.raises(StartupError, match=r"3 channels \(RGB\) or 1 \(grey\), first, got \(1, 64, 64, 3\)"):
-        YoloModel(last)
+        ExportedModel(last)
     vector = constant_model(tmp_path / "vector.onnx", {"o": columns(6)}, input_shape=(1, 10))
-    with pytest.raises(StartupError, match="expected one input, an image"):
-        YoloModel(vector)
+    with pytest.raises(
+        StartupError, match=r"expected one input that is an image .*Seen: inputs: images float32 \(1, 10\); outputs: o"
+    ):
+        ExportedModel(vector)
     for name, message in (
         ("a.pt", "export it.*serverless/pytorch/ultralytics/yolo"),
         ("a.txt", "expected an .onnx"),
@@ -399,15 +406,15 @@ def test_refuses_other_inputs_and_files(tmp_path: Path) -> None:
         if name != "b.onnx":
             (tmp_path / name).touch()
         with pytest.raises(StartupError, match=message):
-            YoloModel(tmp_path / name)
+            ExportedModel(tmp_path / name)
 
 
 def test_the_letterbox_is_fed_as_rgb(tmp_path: Path) -> None:
     path = constant_model(tmp_path / "m.onnx", {"o": columns(6)}, metadata=said("detect"))
-    model = YoloModel(path, engine="onnxruntime")
+    model = ExportedModel(path, engine="onnxruntime")
     image = np.zeros((64, 128, 3), np.uint8)
     image[...] = (255, 128, 0)
-    tensor = model.prepare(image, model.fit(image.shape))
+    (tensor,) = model.prepare(image, model.fit(image.shape))
     assert tensor.shape == (1, 3, 64, 64) and tensor.dtype == np.float32
     np.testing.assert_allclose(tensor[0, :, 32, 32], [1, 128 / 255, 0], atol=1e-6)
     np.testing.assert_allclose(tensor[0, :, 0, 0], 114 / 255, atol=1e-6)

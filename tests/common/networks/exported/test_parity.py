@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ultralytics import RTDETR, YOLO
 
-from common.networks.exported.model import YoloModel
-from common.networks.formats.layout import Hints
+from common.networks.exported.model import ExportedModel
+from common.networks.formats.signature import Hints
 from common.networks.results import Found
 from common.vision.mask import mask_to_bitmap
 from tests.common.networks.exported.random_networks import export, network
@@ -108,7 +108,7 @@ def compare(found: Found, result: Any, size_hw: tuple[int, int]) -> int:
 def test_as_ultralytics(model_of: Callable[[str, str], Path], task: str, how: str, size: str) -> None:
     path, image = model_of(task, how), picture(size)
     threshold, most = 0.3, 40 if task == "segment" else 300  # hundreds of masks of 12 megapixels take long to compare
-    found = YoloModel(path, engine="onnxruntime").find(image, threshold, most=most)
+    found = ExportedModel(path, engine="onnxruntime").find(image, threshold, most=most)
     result = reference(YOLO(str(path), task=task), image, threshold, max_det=most)
     count = compare(found, result, image.shape[:2])
     assert count >= 1, "nothing was compared"
@@ -122,7 +122,7 @@ def test_openvino_agrees(model_of: Callable[[str, str], Path]) -> None:
     for task in ("segment", "obb"):
         path = model_of(task, "raw")
         # A little over the scores at which one engine's rounding would decide.
-        found = YoloModel(path, engine="openvino").find(image, 0.3)
+        found = ExportedModel(path, engine="openvino").find(image, 0.3)
         assert compare(found, reference(YOLO(str(path), task=task), image, 0.3), image.shape[:2]) >= 10
 
 
@@ -132,7 +132,7 @@ def test_options_mean_the_same(model_of: Callable[[str, str], Path], options: di
     ours = {"iou": "iou", "agnostic_nms": "agnostic", "max_det": "most"}
     for task in ("detect", "obb"):
         path = model_of(task, "raw")
-        found = YoloModel(path, engine="onnxruntime").find(image, 0.1, **{ours[k]: v for k, v in options.items()})  # type: ignore[arg-type]
+        found = ExportedModel(path, engine="onnxruntime").find(image, 0.1, **{ours[k]: v for k, v in options.items()})  # type: ignore[arg-type]
         result = reference(YOLO(str(path), task=task), image, 0.1, **options)
         assert compare(found, result, image.shape[:2]) >= 3
 
@@ -141,7 +141,7 @@ def test_masks_are_those_of_the_default_predictor_too(model_of: Callable[[str, s
     # By default Ultralytics gives masks at the size of the network's input: ours, seen at that size, are the same but for
     # pixels along their edges and along the boxes', which are cut at whole pixels of another size.
     path, image = model_of("segment", "raw"), picture("1080p")
-    model = YoloModel(path, engine="onnxruntime")
+    model = ExportedModel(path, engine="onnxruntime")
     found = model.find(image, 0.3)
     result = reference(YOLO(str(path), task="segment"), image, 0.3, retina_masks=False)
     letterbox = model.fit(image.shape)
@@ -165,7 +165,7 @@ def test_a_network_of_free_input_size(tmp_path: Path) -> None:
     path = export(tmp_path, "detect", size=SIDE, dynamic=True)
     image = picture("1080p")
     for engine in ("onnxruntime", "openvino"):
-        model = YoloModel(path, engine=engine, image_size="96x224")
+        model = ExportedModel(path, engine=engine, image_size="96x224")
         assert model.size_hw == (96, 224)
         result = reference(YOLO(str(path), task="detect"), image, 0.3, imgsz=(96, 224))
         assert compare(model.find(image, 0.3), result, image.shape[:2]) >= 10
@@ -198,7 +198,7 @@ def test_half_precision(tmp_path: Path) -> None:
     half = tmp_path / "half.onnx"
     onnx.save(model, str(half))
     image = picture("1080p")
-    exact, rough = YoloModel(path).find(image, 0.3), YoloModel(half, engine="onnxruntime").find(image, 0.3)
+    exact, rough = ExportedModel(path).find(image, 0.3), ExportedModel(half, engine="onnxruntime").find(image, 0.3)
     assert len(exact.scores) >= 10 and abs(len(exact.scores) - len(rough.scores)) <= 3
     assert exact.boxes_xyxy is not None and rough.boxes_xyxy is not None
     # Sixteen bits are good for some three digits: the surest are the same boxes to a few pixels of 1920.
@@ -218,7 +218,7 @@ def test_rtdetr(tmp_path: Path) -> None:
         tmp_path / "rtdetr.onnx", {"output0": table}, input_shape=(1, 3, SIDE, SIDE), metadata=metadata
     )
     image = picture("1080p")
-    ours = YoloModel(path, engine="onnxruntime")
+    ours = ExportedModel(path, engine="onnxruntime")
     assert ours.layout.name == "rtdetr"
     found = ours.find(image, 0.3)
     result = reference(RTDETR(str(path)), image, 0.3)
@@ -236,8 +236,8 @@ def test_set_by_hand_for_a_file_that_says_nothing(model_of: Callable[[str, str],
     onnx.save(model, str(path))
     image = picture("1080p")
     hints = Hints(task="pose", classes=3, joints=5)
-    known = YoloModel(model_of("pose", "raw"), engine="onnxruntime").find(image, 0.3)
-    guessed = YoloModel(path, engine="onnxruntime", hints=hints).find(image, 0.3)
+    known = ExportedModel(model_of("pose", "raw"), engine="onnxruntime").find(image, 0.3)
+    guessed = ExportedModel(path, engine="onnxruntime", hints=hints).find(image, 0.3)
     np.testing.assert_array_equal(known.joints, guessed.joints)
 
 
@@ -248,4 +248,4 @@ def test_pt_and_onnx_of_one_network_agree(tmp_path: Path) -> None:
     trained.save(str(path))
     result = reference(YOLO(str(path)), image, 0.3)
     exported = Path(YOLO(str(path)).export(format="onnx", imgsz=SIDE, verbose=False))
-    assert compare(YoloModel(exported, engine="onnxruntime").find(image, 0.3), result, image.shape[:2]) >= 10
+    assert compare(ExportedModel(exported, engine="onnxruntime").find(image, 0.3), result, image.shape[:2]) >= 10

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import StartupError
-from common.networks.exported.model import YoloModel
+from common.networks.exported.model import ExportedModel
 from common.networks.formats.rotated_graph import cut_rotated_nms
 from tests.common.networks.onnx_files import constant_model
 
@@ -74,8 +74,8 @@ def test_the_cut_model_runs_and_holds_only_what_is_needed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "auto"])
 def test_boxes_in_the_image(tmp_path: Path, engine: str) -> None:
-    model = YoloModel(mmdeploy_file(tmp_path / "end2end.onnx"), engine=engine)
-    assert (model.layout.name, model.layout.task, model.layout.classes) == ("mmrotate-raw", "obb", 2)
+    model = ExportedModel(mmdeploy_file(tmp_path / "end2end.onnx"), engine=engine)
+    assert (model.layout.name, model.layout.task, model.dimensions.classes) == ("mmrotate-raw", "obb", 2)
     found = model.find(IMAGE, 0.25)
     assert found.rotated_xywhr is not None
     # The second goes with the first; the third crosses it (IoU 0.25): gone at 0.1, here with its other class too.
@@ -89,10 +89,10 @@ def test_boxes_in_the_image(tmp_path: Path, engine: str) -> None:
 
 
 def test_the_picture_is_fed_as_mmrotate_normalises_it(tmp_path: Path) -> None:
-    model = YoloModel(mmdeploy_file(tmp_path / "end2end.onnx"), engine="onnxruntime")
+    model = ExportedModel(mmdeploy_file(tmp_path / "end2end.onnx"), engine="onnxruntime")
     image = np.zeros((64, 128, 3), np.uint8)
     image[...] = (255, 128, 0)
-    tensor = model.prepare(image, model.fit(image.shape))
+    (tensor,) = model.prepare(image, model.fit(image.shape))
     mean, deviation = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
     np.testing.assert_allclose(tensor[0, :, 5, 5], (np.array([255, 128, 0]) - mean) / deviation, rtol=1e-5)
     assert (tensor[0, :, 32:] == 0).all() and (tensor[0, :, :32] != 0).all()

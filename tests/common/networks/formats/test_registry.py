@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from common.errors import StartupError
-from common.networks.formats.layout import Hints, Layout, find_layout
+from common.networks.engine import Tensor
 from common.networks.formats.metadata import Metadata
+from common.networks.formats.registry import find_layout
+from common.networks.formats.signature import Dimensions, Hints, Signature
 
 SIZE = (640, 640)
 COCO = tuple(f"class {i}" for i in range(80))
@@ -18,155 +21,177 @@ def ultralytics(task: str, names: tuple[str, ...] = COCO, **more: object) -> Met
     return Metadata(**{"names": names, "task": task, "head": head, "end2end": False} | more)  # type: ignore[arg-type]
 
 
-def found(shapes: dict[str, tuple[int, ...]], metadata: Metadata = Metadata(), hints: Hints = Hints()) -> Layout:  # noqa: B008
-    return find_layout(shapes, SIZE, metadata, hints)
+Found = tuple[str, str, Dimensions]
+
+
+def said(name: str, task: str, classes: int | None, **more: object) -> Found:
+    return name, task, Dimensions(classes, **more)  # type: ignore[arg-type]
+
+
+def signature(
+    shapes: dict[str, tuple[int, ...]],
+    metadata: Metadata = Metadata(),  # noqa: B008
+    hints: Hints = Hints(),  # noqa: B008
+    size: tuple[int, int] = SIZE,
+    dtype: type = np.float32,
+) -> Signature:
+    image = Tensor("images", (1, 3, *size), np.dtype(np.float32))
+    outputs = tuple(Tensor(name, shape, np.dtype(dtype)) for name, shape in shapes.items())
+    return Signature((image,), outputs, size, metadata, hints)
+
+
+def found(
+    shapes: dict[str, tuple[int, ...]],
+    metadata: Metadata = Metadata(),  # noqa: B008
+    hints: Hints = Hints(),  # noqa: B008
+    size: tuple[int, int] = SIZE,
+) -> Found:
+    layout, dimensions = find_layout(signature(shapes, metadata, hints, size))
+    return layout.name, layout.task, dimensions
 
 
 MASKS = (1, 32, 160, 160)
-CASES = {
+CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
     # Ultralytics' own exports, raw.
-    "v8 detect": ({"output0": (1, 84, 8400)}, ultralytics("detect"), Layout("yolov8", "detect", 80)),
-    "v8 one class": ({"output0": (1, 5, 8400)}, ultralytics("detect", ("a",)), Layout("yolov8", "detect", 1)),
+    "v8 detect": ({"output0": (1, 84, 8400)}, ultralytics("detect"), said("yolov8", "detect", 80)),
+    "v8 one class": ({"output0": (1, 5, 8400)}, ultralytics("detect", ("a",)), said("yolov8", "detect", 1)),
     "v8 segment": (
         {"output0": (1, 116, 8400), "output1": MASKS},
         ultralytics("segment"),
-        Layout("yolov8", "segment", 80, prototypes=1, extra=32),
+        said("yolov8", "segment", 80, prototypes=1, extra=32),
     ),
     "v8 pose": (
         {"output0": (1, 56, 8400)},
         ultralytics("pose", ("person",), joints=(17, 3)),
-        Layout("yolov8", "pose", 1, extra=51, joints=(17, 3)),
+        said("yolov8", "pose", 1, extra=51, joints=(17, 3)),
     ),
-    "v8 obb": ({"output0": (1, 20, 21504)}, ultralytics("obb", COCO[:15]), Layout("yolov8", "obb", 15, extra=1)),
+    "v8 obb": ({"output0": (1, 20, 21504)}, ultralytics("obb", COCO[:15]), said("yolov8", "obb", 15, extra=1)),
     "v8 many classes, few places": (
         {"output0": (1, 1204, 84)},
         ultralytics("detect", tuple(map(str, range(1200)))),
-        Layout("yolov8", "detect", 1200),
+        said("yolov8", "detect", 1200),
     ),
     "classify": (
         {"output0": (1, 1000)},
         ultralytics("classify", tuple(map(str, range(1000)))),
-        Layout("classify", "classify", 1000),
+        said("classify", "classify", 1000),
     ),
     # End to end: by the network itself, or by a suppression that the exporter put behind it.
-    "v26 detect": ({"output0": (1, 300, 6)}, ultralytics("detect", end2end=True), Layout("end2end", "detect", 80)),
+    "v26 detect": ({"output0": (1, 300, 6)}, ultralytics("detect", end2end=True), said("end2end", "detect", 80)),
     "v26 two classes": (
         {"output0": (1, 300, 6)},
         ultralytics("detect", TWO, end2end=True),
-        Layout("end2end", "detect", 2),
+        said("end2end", "detect", 2),
     ),
     "v26 segment": (
         {"output0": (1, 300, 38), "output1": MASKS},
         ultralytics("segment", end2end=True),
-        Layout("end2end", "segment", 80, prototypes=1, extra=32),
+        said("end2end", "segment", 80, prototypes=1, extra=32),
     ),
     "v26 pose": (
         {"output0": (1, 300, 57)},
         ultralytics("pose", ("person",), end2end=True, joints=(17, 3)),
-        Layout("end2end", "pose", 1, extra=51, joints=(17, 3)),
+        said("end2end", "pose", 1, extra=51, joints=(17, 3)),
     ),
     "v26 obb": (
         {"output0": (1, 300, 7)},
         ultralytics("obb", COCO[:15], end2end=True),
-        Layout("end2end", "obb", 15, extra=1),
+        said("end2end", "obb", 15, extra=1),
     ),
-    "nms=True": ({"output0": (1, 300, 6)}, ultralytics("detect", nms=True), Layout("end2end", "detect", 80)),
-    "nms=True, not said": ({"output0": (1, 300, 6)}, ultralytics("detect"), Layout("end2end", "detect", 80)),
+    "nms=True": ({"output0": (1, 300, 6)}, ultralytics("detect", nms=True), said("end2end", "detect", 80)),
+    "nms=True, not said": ({"output0": (1, 300, 6)}, ultralytics("detect"), said("end2end", "detect", 80)),
     "nms=True of an older exporter, two classes": (
         {"output0": (1, 300, 6)},
         Metadata(names=TWO, task="detect", nms=True),
-        Layout("end2end", "detect", 2),
+        said("end2end", "detect", 2),
     ),
     "v10's own exporter": (
         {"output0": (1, 300, 6)},
         Metadata(names=COCO, task="detect"),
-        Layout("end2end", "detect", 80),
+        said("end2end", "detect", 80),
     ),
     # RT-DETR has rows of six too, with another meaning.
     "rtdetr": (
         {"output0": (1, 300, 6)},
         ultralytics("detect", head="RTDETRDecoder"),
-        Layout("rtdetr", "detect", 80),
+        said("rtdetr", "detect", 80),
     ),
     "rtdetr, a score for each class": (
         {"output0": (1, 300, 84)},
         Metadata(names=COCO, task="detect"),
-        Layout("rtdetr", "detect", 80, extra=80),
+        said("rtdetr", "detect", 80),
     ),
     # YOLOv5 writes names, but no task; YOLOv7 and YOLOR write nothing.
-    "v5": ({"output0": (1, 25200, 85)}, Metadata(names=COCO), Layout("yolov5", "detect", 80)),
-    "v5 one class": ({"output0": (1, 25200, 6)}, Metadata(names=("a",)), Layout("yolov5", "detect", 1)),
+    "v5": ({"output0": (1, 25200, 85)}, Metadata(names=COCO), said("yolov5", "detect", 80)),
+    "v5 one class": ({"output0": (1, 25200, 6)}, Metadata(names=("a",)), said("yolov5", "detect", 1)),
     "v5-seg": (
         {"output0": (1, 25200, 117), "output1": MASKS},
         Metadata(names=COCO),
-        Layout("yolov5", "segment", 80, prototypes=1, extra=32),
+        said("yolov5", "segment", 80, prototypes=1, extra=32),
     ),
     "v5 with maps": (
         {"output": (1, 25200, 85), "345": (1, 3, 80, 80, 85), "403": (1, 3, 40, 40, 85), "461": (1, 3, 20, 20, 85)},
         Metadata(names=COCO),
-        Layout("yolov5", "detect", 80),
+        said("yolov5", "detect", 80),
     ),
     "v7 grid": (
         {"output": (1, 25200, 85), "528": (1, 3, 80, 80, 85), "544": (1, 3, 40, 40, 85), "560": (1, 3, 20, 20, 85)},
         Metadata(),
-        Layout("yolov7", "detect", 80),
+        said("yolov7", "detect", 80),
     ),
-    "v7 grid, one class": ({"output": (1, 25200, 6)}, Metadata(), Layout("yolov7", "detect", 1)),
-    "v7 p6": ({"output": (1, 25500, 85)}, Metadata(), Layout("yolov7", "detect", 80)),
-    "v7 end2end": ({"output": (0, 7)}, Metadata(), Layout("yolov7-end2end", "detect", None)),
-    "v7 end2end, one found": ({"output": (1, 7)}, Metadata(), Layout("yolov7-end2end", "detect", None)),
+    "v7 grid, one class": ({"output": (1, 25200, 6)}, Metadata(), said("yolov7", "detect", 1)),
+    "v7 p6": ({"output": (1, 25500, 85)}, Metadata(), said("yolov7", "detect", 80)),
+    "v7 end2end": ({"output": (0, 7)}, Metadata(), said("yolov7-end2end", "detect", None)),
+    "v7 end2end, one found": ({"output": (1, 7)}, Metadata(), said("yolov7-end2end", "detect", None)),
     "yolor in three": (
         {"classes": (25200, 80), "xy": (25200, 2), "wh": (25200, 2)},
         Metadata(),
-        Layout("yolor", "detect", 80),
+        said("yolor", "detect", 80),
     ),
-    "yolor in two": ({"classes": (1, 25200, 80), "boxes": (1, 25200, 4)}, Metadata(), Layout("yolor", "detect", 80)),
-    "v8 without metadata": ({"output0": (1, 84, 8400)}, Metadata(), Layout("yolov8", "detect", 80)),
+    "yolor in two": ({"classes": (1, 25200, 80), "boxes": (1, 25200, 4)}, Metadata(), said("yolor", "detect", 80)),
+    "v8 without metadata": ({"output0": (1, 84, 8400)}, Metadata(), said("yolov8", "detect", 80)),
     "v8-seg without metadata": (
         {"output0": (1, 116, 8400), "output1": MASKS},
         Metadata(),
-        Layout("yolov8", "segment", 80, prototypes=1, extra=32),
+        said("yolov8", "segment", 80, prototypes=1, extra=32),
     ),
-    "mmrotate": ({"dets": (1, 1999, 6), "labels": (1, 1999)}, Metadata(), Layout("mmrotate", "obb", None)),
-    "mmrotate, cut": ({"boxes": (1, 2000, 5), "scores": (1, 15, 2000)}, Metadata(), Layout("mmrotate-raw", "obb", 15)),
+    "mmrotate": ({"dets": (1, 1999, 6), "labels": (1, 1999)}, Metadata(), said("mmrotate", "obb", None)),
+    "mmrotate, cut": ({"boxes": (1, 2000, 5), "scores": (1, 15, 2000)}, Metadata(), said("mmrotate-raw", "obb", 15)),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_finds(case: tuple[dict[str, tuple[int, ...]], Metadata, Layout]) -> None:
+def test_finds(case: tuple[dict[str, tuple[int, ...]], Metadata, Found]) -> None:
     shapes, metadata, expected = case
     size = (64, 64) if (1, 1204, 84) in shapes.values() else (1024, 1024) if (1, 20, 21504) in shapes.values() else SIZE
     size = size if (1, 25500, 85) not in shapes.values() else (640, 640)
-    layout = find_layout(shapes, size, metadata)
-    assert layout == expected
-    assert all(name in layout.found for name in shapes)
+    assert found(shapes, metadata, size=size) == expected
 
 
 def test_labels_say_what_the_file_does_not() -> None:
-    assert found({"o": (1, 56, 8400)}, hints=Hints(likely_task="pose", classes=1, joints=17)) == Layout(
+    assert found({"o": (1, 56, 8400)}, hints=Hints(likely_task="pose", classes=1, joints=17)) == said(
         "yolov8", "pose", 1, extra=51, joints=(17, 3)
     )
-    assert found({"o": (1, 20, 8400)}, hints=Hints(task="obb")) == Layout("yolov8", "obb", 15, extra=1)
-    assert found({"o": (1, 7)}, hints=Hints(likely_task="classify")) == Layout("classify", "classify", 7)
+    assert found({"o": (1, 20, 8400)}, hints=Hints(task="obb")) == said("yolov8", "obb", 15, extra=1)
     # A column for each place of the grids is raw, though its width could be many joints.
-    assert found({"o": (1, 56, 8400)}, hints=Hints(task="pose", classes=1)) == Layout(
+    assert found({"o": (1, 56, 8400)}, hints=Hints(task="pose", classes=1)) == said(
         "yolov8", "pose", 1, extra=51, joints=(17, 3)
     )
     # A label's type is no word about the file: masks may be given as boxes.
-    assert found({"o": (1, 117, 8400), "p": MASKS}, hints=Hints(likely_task="detect")).task == "segment"
+    assert found({"o": (1, 117, 8400), "p": MASKS}, hints=Hints(likely_task="detect"))[1] == "segment"
 
 
 def test_what_is_set_by_hand_decides() -> None:
     rows = {"output0": (1, 300, 6)}
-    assert found(rows, hints=Hints(layout="end2end")) == Layout("end2end", "detect", None)
-    assert found(rows, hints=Hints(layout="rtdetr")) == Layout("rtdetr", "detect", None)
+    assert found(rows, hints=Hints(layout="end2end")) == said("end2end", "detect", None)
+    assert found(rows, hints=Hints(layout="rtdetr")) == said("rtdetr", "detect", None)
     table = {"output0": (1, 25200, 6)}
-    assert found(table, Metadata(names=("a",)), Hints(layout="yolov7")) == Layout("yolov7", "detect", 1)
-    assert found(table, hints=Hints(layout="yolov5")) == Layout("yolov5", "detect", 1)
+    assert found(table, Metadata(names=("a",)), Hints(layout="yolov7")) == said("yolov7", "detect", 1)
+    assert found(table, hints=Hints(layout="yolov5")) == said("yolov5", "detect", 1)
     # Another number of places than any network of the family has.
-    assert found({"output0": (1, 84, 777)}, hints=Hints(layout="yolov8")) == Layout("yolov8", "detect", 80)
+    assert found({"output0": (1, 84, 777)}, hints=Hints(layout="yolov8")) == said("yolov8", "detect", 80)
     with pytest.raises(
-        StartupError, match=r"LAYOUT=yolov5 means \(1, N, 5 \+ classes \+ more\).*\(1, 84, 8400\) with 80 class"
+        StartupError, match=r"LAYOUT=yolov5 means \(1, N, 5 \+ classes \+ more\).*\(1, 84, 8400\).*80 class names"
     ):
         found({"output0": (1, 84, 8400)}, Metadata(names=COCO), Hints(layout="yolov5"))
     with pytest.raises(StartupError, match="LAYOUT: expected auto or one of yolov8, end2end"):
@@ -187,15 +212,19 @@ def test_what_is_set_by_hand_decides() -> None:
             "only TensorRT has.*--end2end --max-wh",
         ),
         # Three meanings share rows of six.
-        ({"output0": (1, 300, 6)}, Metadata(), "fit the layouts end2end or rtdetr.*set LAYOUT"),
-        ({"output0": (1, 300, 6)}, Metadata(names=TWO, task="detect"), "fit the layouts rtdetr or end2end"),
+        (
+            {"output0": (1, 300, 6)},
+            Metadata(),
+            r"fit the layouts end2end or rtdetr, .* set LAYOUT to the right one \(end2end: \(1, n, 6",
+        ),
+        ({"output0": (1, 300, 6)}, Metadata(names=TWO, task="detect"), "fit the layouts end2end or rtdetr"),
         # Metadata and shape disagree.
         (
             {"output0": (1, 84, 8400)},
             ultralytics("detect", end2end=True),
-            r"agree with its metadata \(task=detect, end2end=True",
+            "fit none.*metadata: task=detect, head=Detect, end2end=True, 80 class names",
         ),
-        ({"output0": (1, 84, 8400)}, ultralytics("detect", TWO), "with 2 class names fit none"),
+        ({"output0": (1, 84, 8400)}, ultralytics("detect", TWO), "fit none.*2 class names"),
         ({"output0": (1, 84, 8400)}, ultralytics("segment"), "fit none"),
         ({"output0": (1, 10)}, ultralytics("classify", TWO), "fit none"),
         ({"output0": (1, 84, 8400)}, ultralytics("detect", head="RTDETRDecoder"), "fit none"),

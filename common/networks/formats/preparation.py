@@ -1,0 +1,103 @@
+"""How an image becomes a network's input: where it lies in it, the order of its channels, the scale of its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image as PillowImage
+
+from common.vision.letterbox import PADDING, Letterbox, to_planes
+
+
+class Placement(Enum):
+    """Where an image lies in the input."""
+
+    CENTERED = auto()
+    """Whole, its proportions kept, in the middle of a grey canvas."""
+    CORNER = auto()
+    """Whole, its proportions kept, in the top left corner."""
+    STRETCHED = auto()
+    """Whole, filling the input."""
+    CROPPED = auto()
+    """Only its middle, filling the input, as classifiers take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The way from an image to a network's input."""
+
+    placement: Placement = Placement.CENTERED
+    """Where the image lies in the input."""
+    bgr: bool = False
+    """Whether the channels are blue, green, red."""
+    mean: tuple[float, float, float] | None = None
+    """Subtracted from the channels, 0 to 255, in the order of the input; the padding is 0 then. None: 0."""
+    deviation: tuple[float, float, float] = (255, 255, 255)
+    """What the channels are divided by where there is a mean; without one it is 255."""
+
+    def fit(self, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Letterbox:
+        """How an image lies in the input.
+
+        Args:
+            image_hw: Height and width of the image, pixels.
+            size_hw: Height and width of the input, pixels.
+        """
+        if self.placement is Placement.STRETCHED:
+            return Letterbox.stretch(image_hw, size_hw)
+        return Letterbox.fit(image_hw, size_hw, centered=self.placement is not Placement.CORNER)
+
+    def planes(self, image: NDArray[np.uint8], letterbox: Letterbox, channels: int, dtype: DTypeLike) -> NDArray[Any]:
+        """An image as the input takes it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            letterbox: How it lies in the input, from `fit`.
+            channels: Of the input: 3, or 1 for grey.
+            dtype: Of the input.
+
+        Returns:
+            (1, channels, H', W') of `dtype`.
+        """
+        import cv2
+
+        if self.placement is Placement.CROPPED:
+            pixels, inside = _center_crop(image, letterbox.size_hw), (slice(None), slice(None))
+        else:
+            pixels = letterbox.apply(image, padding=PADDING if self.mean is None else 0)
+            height, width = letterbox.inner_hw
+            inside = (
+                slice(letterbox.top, letterbox.top + height),
+                slice(letterbox.left, letterbox.left + width),
+            )
+        if channels == 1:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
+        elif self.bgr:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        if self.mean is None:
+            return to_planes(pixels, dtype)
+        planes: NDArray[Any] = np.zeros((1, channels, *letterbox.size_hw), dtype)
+        values = (pixels[inside].astype(np.float32) - np.array(self.mean, np.float32)) / np.array(
+            self.deviation, np.float32
+        )
+        planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
+        return planes
+
+
+def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of an image, resized as torchvision does it with Pillow."""
+    height, width = image.shape[:2]
+    if size_hw[0] == size_hw[1]:
+        side, shorter = size_hw[0], min(height, width)
+        scaled_hw = (
+            side if height <= width else int(side * height / shorter),
+            side if width <= height else int(side * width / shorter),
+        )
+    else:
+        scaled_hw = size_hw
+    picture = PillowImage.fromarray(image).resize(scaled_hw[::-1], PillowImage.Resampling.BILINEAR)
+    top, left = round((scaled_hw[0] - size_hw[0]) / 2), round((scaled_hw[1] - size_hw[1]) / 2)
+    return np.asarray(picture)[top : top + size_hw[0], left : left + size_hw[1]]

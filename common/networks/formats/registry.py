@@ -1,0 +1,101 @@
+"""All output layouts, and which one a file has: exactly one must match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from common.errors import StartupError, describe
+from common.networks.formats import mmrotate, ultralytics, wongkinyiu, yolov5
+from common.networks.formats.layout import OutputLayout
+from common.networks.formats.metadata import TASKS
+from common.networks.formats.signature import Dimensions, Signature
+
+LAYOUTS = (
+    *ultralytics.RAW,
+    *ultralytics.END2END,
+    *yolov5.ROWS,
+    *wongkinyiu.ROWS,
+    wongkinyiu.END2END,
+    wongkinyiu.YOLOR,
+    ultralytics.RTDETR,
+    ultralytics.RTDETR_OLDER,
+    mmrotate.FINAL,
+    mmrotate.RAW,
+    ultralytics.CLASSIFY,
+)
+UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS)
+
+
+def find_layout(
+    file: Signature, outputs: Sequence[NDArray[Any]] | None = None, layouts: Sequence[OutputLayout] = LAYOUTS
+) -> tuple[OutputLayout, Dimensions]:
+    """The layout of a file's outputs.
+
+    Args:
+        file: What the file shows, and what is set by hand.
+        outputs: What the network answered to an example, in the file's order: its values have to agree as well. None: only
+            names, shapes and metadata are looked at.
+        layouts: Those to choose from.
+
+    Returns:
+        The layout and the file's dimensions in it.
+
+    Raises:
+        StartupError: No layout matches, or several do; with what was seen and what to do.
+    """
+    hints = file.hints
+    names = list(dict.fromkeys(layout.name for layout in layouts))
+    if hints.task is not None and hints.task not in TASKS:
+        raise StartupError(f"TASK: expected one of {', '.join(TASKS)}, got {describe(hints.task)}")
+    if hints.layout is not None and hints.layout not in names:
+        raise StartupError(f"LAYOUT: expected auto or one of {', '.join(names)}, got {describe(hints.layout)}")
+    for unreadable in UNREADABLE:
+        if unreadable.match(file):
+            raise StartupError(f"{unreadable.remedy}. Seen: {file}")
+    if file.metadata.task not in (None, *TASKS):
+        raise StartupError(f"the model's task is {file.metadata.task}; served here: {', '.join(TASKS)}")
+    wanted = [layout for layout in layouts if hints.layout in (None, layout.name)]
+    fitting = [(layout, dimensions) for layout in wanted if (dimensions := _match(layout, file)) is not None]
+    problems = [
+        None if outputs is None else _problem(layout, dimensions, file, outputs) for layout, dimensions in fitting
+    ]
+    found = [fit for fit, problem in zip(fitting, problems, strict=True) if problem is None]
+    if len(found) == 1 or (found and file.by_hand):
+        return found[0]
+    if found:
+        meanings = {layout.name: layout.outputs for layout, _ in found}
+        raise StartupError(
+            f"the outputs fit the layouts {' or '.join(meanings)}, and the file doesn't say which: set LAYOUT to the right one "
+            f"({'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}). Seen: {file}"
+        )
+    if fitting:
+        (layout, _), problem = fitting[0], problems[0]
+        raise StartupError(
+            f"the outputs have the shapes of the layout {layout.name} ({layout.outputs}), but for an example image "
+            f"{problem}. Seen: {file}"
+        )
+    if hints.layout is not None:
+        expected = next(layout.outputs for layout in wanted)
+        raise StartupError(f"LAYOUT={hints.layout} means {expected}; the file's outputs don't fit. Seen: {file}")
+    raise StartupError(
+        f"the outputs fit none of the layouts {', '.join(names)}. Seen: {file}. Export the model again "
+        "(yolo export model=best.pt format=onnx), or set LAYOUT and TASK if you know what the outputs are"
+    )
+
+
+def _match(layout: OutputLayout, file: Signature) -> Dimensions | None:
+    further = {port.name for port in file.inputs if len(port.shape) != 4}
+    return layout.match(file) if further == set(layout.further_inputs) else None
+
+
+def _problem(
+    layout: OutputLayout, dimensions: Dimensions, file: Signature, outputs: Sequence[NDArray[Any]]
+) -> StartupError | None:
+    try:
+        layout.read(outputs, dimensions).check(dimensions.classes if file.classes is None else file.classes)
+    except StartupError as error:
+        return error
+    return None

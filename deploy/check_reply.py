@@ -1,4 +1,4 @@
-"""Checks what a deployed function answered, by the rules of tools/check; deploy/verify.sh runs it in a container.
+"""Checks the replies of a deployed function by the rules of tools/check; deploy/verify.sh runs it in a container.
 
     python deploy/check_reply.py ROUTE...
 
@@ -19,6 +19,14 @@ from tools.wrapper import Reply
 
 
 def main(routes: list[str]) -> int:
+    """Checks the replies of some routes and prints the findings.
+
+    Args:
+        routes: The names of the routes, each the stem of its files.
+
+    Returns:
+        The exit status: 1 when a reply breaks a rule.
+    """
     config = FunctionConfig.load(".")
     request = json.loads(Path("request.json").read_text())
     wrong: list[str] = []
@@ -34,7 +42,15 @@ def main(routes: list[str]) -> int:
 
 
 def summary(kind: str, content: Any) -> str:
-    """What a valid reply holds, in two or three words."""
+    """What a valid reply holds, in two or three words.
+
+    Args:
+        kind: The function's kind.
+        content: The reply's JSON value.
+
+    Returns:
+        Text such as "3 shapes".
+    """
     if kind == "detector":
         return _count(len(content), "shape")
     if kind == "tracker":

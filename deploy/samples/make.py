@@ -1,6 +1,6 @@
-"""Writes the requests that a deployment tries functions with: `python deploy/samples/make.py` from the repository's root.
+"""Writes the requests with which a deployment tries functions: `python deploy/samples/make.py` in the repository's root.
 
-They are the plainest good requests of tools/check, one for each kind, and for a tracker one for each shape it may take.
+They are the simplest valid requests of tools/check: one for each kind, and for trackers one for each type of shape.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a box shows as a vector: its colours and the directions of its edges, cell by cell.
 
-A change of exposure, noise, and a box that is some pixels off change it little; unlike things are about orthogonal.
+A change of exposure, noise, or a box that is a few pixels off changes it little; different objects are about orthogonal.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ Rows = NDArray[np.float32]
 
 
 class ModelHandler:
-    """Descriptors of boxes from soft histograms of Lab colours and of gradient directions on a grid of cells."""
+    """Descriptors of boxes from soft histograms of Lab colours and of gradient directions on a grid of cells.
+
+    Args:
+        config: The function's configuration; there are no options.
+    """
 
     def __init__(self, config: FunctionConfig):
         pass
 
     def embed(self, image: Image, boxes_xyxy: NDArray[np.float64]) -> Rows:
-        """(N, D) float32 descriptors of unit length of the (N, 4) boxes, whatever of them is inside the image.
+        """(N, D) float32 descriptors of unit length of the parts of the (N, 4) boxes that lie inside the image.
 
-        A box without a pixel inside gets the descriptor of what is nearest to it.
+        A box without a pixel inside gets the descriptor of the nearest pixel.
         """
         return np.stack([_describe(_patch(image, box)) for box in boxes_xyxy])
 
@@ -72,7 +76,7 @@ def _spread(axis: Rows) -> Rows:
 
 
 def _centered(histograms: Rows) -> Rows:
-    """Square roots, so that large counts don't drown small ones, about their mean: unlike things become orthogonal."""
+    """Square roots about their mean: large counts don't drown small ones, and different objects become orthogonal."""
     roots = np.sqrt(histograms)
     return np.asarray(roots - roots.mean(), np.float32)
 

@@ -42,7 +42,13 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 
 class ModelHandler:
-    """Options: ITERATIONS of GrabCut, at most; MAX_SIDE, the longer side in pixels of the copy on which it runs."""
+    """Cuts out the object of a box, of clicks, or of both.
+
+    Args:
+        config: The function's configuration.
+        iterations: The largest number of iterations of GrabCut.
+        max_side: The longer side, in pixels, of the copy of the image on which it runs.
+    """
 
     def __init__(self, config: FunctionConfig, *, iterations: int = 5, max_side: int = 256):
         check_range("ITERATIONS", iterations, 1)

@@ -65,8 +65,12 @@ _SMALLEST = 3.0  # pixels of the image: what has shrunk below this can't be seen
 
 
 class ModelHandler:
-    """Options: MIN_LIKENESS (0 to 1) below which an object is lost; SEARCH_RANGE, how far an object may jump between
-    frames beyond what its last motion tells, as a part of its size.
+    """Follows rectangles, polygons, masks and points.
+
+    Args:
+        config: The function's configuration.
+        min_likeness: How much the object must look as it did, 0 to 1; below that it is lost.
+        search_range: How far an object may jump between frames beyond its last motion, as a part of its size, 0 to 4.
     """
 
     def __init__(self, config: FunctionConfig, *, min_likeness: float = 0.5, search_range: float = 0.75):
@@ -75,16 +79,18 @@ class ModelHandler:
         self._min_likeness, self._search_range = min_likeness, search_range
 
     def prepare(self, image: Image) -> _Frame:
-        """The frame in grey, in all the sizes that objects need."""
+        """The frame in grey, in all sizes that its objects need."""
         return _Frame(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
     def start(self, frame: _Frame, shape: Shape) -> dict[str, Any]:
+        """The state of an object that is drawn on this frame."""
         drawn = _Drawn.of(shape, frame.size_hw)
         pose = _Pose(1 + 0j, drawn.center)
         patch = frame.patch(drawn.grid, pose)
         return _Track(drawn, pose, 0j, 0, patch, pose, patch, np.ones((_CELLS, _CELLS), np.float32)).to_plain()
 
     def track(self, frame: _Frame, state: Any) -> tuple[Shape | None, dict[str, Any]]:
+        """The object's shape on the next frame, or None while it is lost, and its new state."""
         track = _Track.from_plain(state)
         found = self._find(frame, track)
         if found is None:

@@ -1,3 +1,5 @@
+"""Lines of text by RapidOCR: PP-OCR's networks for detection, orientation and recognition."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -23,10 +25,17 @@ _LOG = logging.getLogger("common.rapidocr")
 
 
 class ModelHandler:
-    """Lines of text by RapidOCR: PP-OCR's networks for detection, orientation and recognition.
+    """A polygon with its transcription for each line of text.
 
-    max_side: larger images are shrunk to it in pixels; more finds smaller text and takes longer.
-    device: cpu, cuda or cuda:1. engine: onnxruntime, openvino, or auto: OpenVINO on a CPU where it is installed.
+    Args:
+        config: The function's configuration.
+        max_side: Larger images are reduced to this longer side, in pixels; a larger value finds smaller text and takes
+            longer.
+        device: cpu, cuda or cuda:1.
+        engine: onnxruntime, openvino, or auto: OpenVINO on a CPU where it is installed.
+
+    Raises:
+        StartupError: The engine or the device can't be used here.
     """
 
     def __init__(self, config: FunctionConfig, *, max_side: int = 2000, device: str = "cpu", engine: str = "auto"):
@@ -61,7 +70,7 @@ class ModelHandler:
         _LOG.info("PP-OCR in %s on %s, %d threads", engine, device, threads)
 
     def infer(self, image: Image, threshold: float) -> list[Shape]:
-        """A polygon of four corners, clockwise from the line's top left, with the transcription, for each line."""
+        """For each line a polygon of four corners, clockwise from its top left, with the transcription."""
         found = self._reader(_padded(np.ascontiguousarray(image[:, :, ::-1])), text_score=threshold)
         # Without any text the library returns results of other types, with nothing in them.
         if getattr(found, "txts", None) is None or found.boxes is None:
@@ -73,7 +82,7 @@ class ModelHandler:
 
 
 def _padded(image: Image) -> Image:
-    """A narrow strip with plain colour below or beside it, so that its sides are as 4 to 1 at most."""
+    """A narrow strip with plain colour added below or beside it, so that its sides are at most 4 to 1."""
     height, width = image.shape[:2]
     below, beside = max(width // _LONGEST_STRIP - height, 0), max(height // _LONGEST_STRIP - width, 0)
     if not below and not beside:

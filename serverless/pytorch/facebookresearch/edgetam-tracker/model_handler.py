@@ -7,4 +7,6 @@ from common.networks.sam.tracker import SamTracker
 
 
 class ModelHandler(SamTracker):
+    """EdgeTAM as a tracker."""
+
     family = EDGETAM_VIDEO

@@ -7,4 +7,6 @@ from common.networks.sam.model import EDGETAM
 
 
 class ModelHandler(SamInteractor):
+    """EdgeTAM as an interactor."""
+
     family = EDGETAM

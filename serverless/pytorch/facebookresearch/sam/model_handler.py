@@ -17,9 +17,12 @@ _VIT_H_WIDTH = 1280  # of its layers; no other size of SAM 1 has it
 
 
 class ModelHandler(SamInteractor):
+    """SAM 1, whose embeddings of ViT-H CVAT's UI can decode."""
+
     family = SAM
 
     def check(self, config: FunctionConfig, model_config: Any) -> None:
+        """Refuses a model of another size under the name for which CVAT's UI decodes."""
         width = model_config.vision_config.hidden_size
         if config.name == BLOB_FUNCTION and width != _VIT_H_WIDTH:
             raise StartupError(
@@ -28,5 +31,12 @@ class ModelHandler(SamInteractor):
             )
 
     def blob(self, embedding: SamEmbedding) -> NDArray[np.float32]:
-        """The embedding (1, 256, 64, 64) for the decoder in CVAT's UI."""
+        """The embedding for the decoder in CVAT's UI.
+
+        Args:
+            embedding: What `embed` made of the image.
+
+        Returns:
+            (1, 256, 64, 64) float32.
+        """
         return embedding.maps[0].astype(np.float32)

@@ -7,4 +7,6 @@ from common.networks.sam.tracker import SamTracker
 
 
 class ModelHandler(SamTracker):
+    """SAM 2.1 as a tracker."""
+
     family = SAM2_VIDEO

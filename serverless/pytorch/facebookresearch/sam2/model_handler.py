@@ -7,4 +7,6 @@ from common.networks.sam.model import SAM2
 
 
 class ModelHandler(SamInteractor):
+    """SAM 2.1 as an interactor."""
+
     family = SAM2

@@ -7,4 +7,6 @@ from common.networks.sam.model import SAM3
 
 
 class ModelHandler(SamInteractor):
+    """SAM 3 as an interactor."""
+
     family = SAM3

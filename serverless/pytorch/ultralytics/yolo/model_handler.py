@@ -21,7 +21,25 @@ from common.vision.mask import cropped
 
 
 class ModelHandler:
-    """Options: as those of the ONNX functions (common/networks/exported/handler.py); HALF computes in 16 bit on a GPU."""
+    """Any task of the package.
+
+    Args:
+        config: The function's configuration.
+        model_path: A .pt file; None for the one of `variant`.
+        variant: A name in weights.yaml; None for its default.
+        device: cpu, cuda or cuda:1.
+        half: Compute in 16 bit; on a GPU only.
+        image_size: The side of the network's input in pixels; None for the size that it was trained with.
+        iou: The overlap, 0 to 1, above which the weaker of two detections of a class is dropped.
+        max_det: The largest number of detections on an image.
+        agnostic: Drop overlapping detections of different classes too.
+        joint_threshold: The visibility, 0 to 1, below which a joint is marked as outside.
+        top: The largest number of tags on an image, for a classifier.
+        labels_by: "name": a class has the label of its name; "id": the label whose id is its index.
+
+    Raises:
+        StartupError: The file, an option or the device can't be used.
+    """
 
     def __init__(
         self,
@@ -62,11 +80,11 @@ class ModelHandler:
         check_types(config.labels, self._model.task, tuple(joints) if joints else None)
         self._labels = class_labels(config.labels, names, len(names), labels_by == "id")
         self._joint_threshold, self._top = joint_threshold, top
-        self._predict(
-            np.zeros((64, 64, 3), np.uint8), 0.5
-        )  # what the first prediction prepares is not a request's matter
+        # The first prediction prepares what would otherwise delay the first request.
+        self._predict(np.zeros((64, 64, 3), np.uint8), 0.5)
 
     def infer(self, image: NDArray[np.uint8], threshold: float) -> list[Shape]:
+        """The shapes with a score of at least the threshold."""
         return to_shapes(self._found(self._predict(image, threshold), threshold), self._labels, self._joint_threshold)
 
     def _predict(self, image: NDArray[np.uint8], threshold: float) -> Any:

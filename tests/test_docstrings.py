@@ -75,10 +75,10 @@ def is_override(node: ast.ClassDef, name: str) -> bool:
 def public_functions(module: Module) -> Iterator[tuple[str, Function]]:
     """Each public function and method with parameters that no other place documents, with its name."""
     for node in module.tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
-            if module.path.name != "main.py" or node.name not in NUCLIO:
-                yield node.name, node
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        is_public = not getattr(node, "name", "_").startswith("_")
+        if is_public and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name not in NUCLIO:
+            yield node.name, node
+        if is_public and isinstance(node, ast.ClassDef):
             for method in methods_of(node):
                 if not method.name.startswith("_") and not is_override(node, method.name):
                     yield f"{node.name}.{method.name}", method

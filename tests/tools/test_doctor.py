@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.ports import free_port
 from tools.collection import ROOT
 
 SPEC = '[{"id": 0, "name": "thing", "type": "rectangle", "attributes": []}]'
@@ -35,6 +39,7 @@ class Installation:
     docker_error: str = ""
     cvat: tuple[int, Any] = (200, [])
     asked: list[dict[str, str]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str = "finder", **status: Any) -> dict[str, Any]:
         """A healthy detector; returns what Nuclio says about it."""
@@ -67,15 +72,20 @@ class Installation:
         (self.folder / "containers.json").write_text(json.dumps(self.containers))
         names = "".join(f"{c['Name'].lstrip('/')}\t{c['Config']['Image']}\n" for c in self.containers)
         (self.folder / "names").write_text(names)
-        environment = {k: v for k, v in os.environ.items() if k not in ("DOCKER_HOST", "CVAT_URL", "CVAT_TOKEN")}
         return subprocess.run(
             [sys.executable, "-m", "tools.doctor", *arguments],
             cwd=ROOT,
-            env={**environment, "PATH": f"{self.folder}:/usr/bin:/bin"},
+            env={**own_environment(), **self.environment, "PATH": f"{self.folder}:/usr/bin:/bin"},
             capture_output=True,
             text=True,
             timeout=60,
         )
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment without what the doctor reads."""
+    read = ("DOCKER_HOST", "CVAT_URL", "CVAT_TOKEN", "CVAT_ACCESS_TOKEN")
+    return {k: v for k, v in os.environ.items() if k not in read}
 
 
 def container(name: str, image: str, port: int, host_port: int, address: str = "127.0.0.1") -> dict[str, Any]:
@@ -188,7 +198,7 @@ def test_a_dashboard_that_is_stopped(installation: Installation) -> None:
     installation.containers[0]["State"]["Status"] = "exited"
     status, report = installation.ask("--dashboard", "http://127.0.0.1:9")
     assert status == 1
-    assert only(report)["what"] == "its dashboard is there, but exited"
+    assert only(report)["what"] == "its dashboard's container is exited"
     assert only(report)["remedy"].startswith("docker start nuclio")
 
 
@@ -308,7 +318,7 @@ def test_no_restart_policy_and_restarts(installation: Installation) -> None:
     found = " ".join(finding["what"] for finding in report["findings"])
     assert "does not come back after a reboot" in found
     assert "restarted 3 times" in found
-    assert any("for want of memory" in finding["remedy"] for finding in report["findings"])
+    assert any("out of memory" in finding["remedy"] for finding in report["findings"])
 
 
 def test_a_function_that_answers_an_error(installation: Installation) -> None:
@@ -337,18 +347,39 @@ def test_cvats_own_list(installation: Installation) -> None:
     installation.cvat = (200, [{"id": "finder"}])
     assert installation.ask("--cvat", url, "--token", "secret")[0] == 0
     assert installation.asked[-1]["Authorization"] == "Token secret"
-    installation.cvat = (200, [{"id": "elsewhere"}])
+    installation.add("other")
     status, report = installation.ask("--cvat", url)
     assert status == 1
-    found = {(a["severity"], a["subject"]) for a in report["findings"]}
-    assert found == {("error", "finder"), ("warning", "elsewhere")}
+    assert (only(report)["subject"], only(report)["what"]) == ("other", "CVAT does not list it")
+
+
+@pytest.mark.parametrize("listed", [[], [f"function-{i}" for i in range(12)]])
+def test_a_cvat_that_asks_another_server_is_one_error(installation: Installation, listed: list[str]) -> None:
+    installation.cvat = (200, [{"id": name} for name in listed])
+    installation.add("other")
+    url = f"http://127.0.0.1:{installation.port}"
+    status, report = installation.ask("--cvat", url)
+    assert status == 1
+    assert (only(report)["severity"], only(report)["subject"]) == ("error", "CVAT")
+    lists = (
+        "function-0, function-1, function-10, function-11 and 8 more, which are not there" if listed else "no functions"
+    )
+    assert only(report)["what"] == f"CVAT asks another server than {url}: it lists {lists}"
+    assert "CVAT_NUCLIO_HOST" in only(report)["remedy"]
+
+
+def test_the_token_is_taken_from_the_variable_of_annotate(installation: Installation) -> None:
+    installation.environment["CVAT_ACCESS_TOKEN"] = "of-annotate"
+    installation.cvat = (200, [{"id": "finder"}])
+    assert installation.ask("--cvat", f"http://127.0.0.1:{installation.port}", "--no-send")[0] == 0
+    assert installation.asked[-1]["Authorization"] == "Token of-annotate"
 
 
 @pytest.mark.parametrize(
     ("status", "what", "remedy"),
     [
-        (401, "CVAT refuses the token (401)", "--token or CVAT_TOKEN"),
-        (403, "CVAT refuses the token (403)", "--token or CVAT_TOKEN"),
+        (401, "CVAT refuses the token (401)", "set CVAT_ACCESS_TOKEN"),
+        (403, "CVAT refuses the token (403)", "set CVAT_ACCESS_TOKEN"),
         (404, "CVAT has no AI tools", "CVAT_SERVERLESS=1"),
         (500, "CVAT can't list functions: 500", "CVAT_NUCLIO_HOST"),
     ],
@@ -374,3 +405,84 @@ def test_a_personal_access_token_is_tried_too_and_none_sends_no_header(installat
 
 def test_a_cvat_that_is_not_there(installation: Installation) -> None:
     assert "can't be reached" in only(installation.ask("--cvat", "http://127.0.0.1:9")[1])["what"]
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(installation: Installation) -> None:
+    """As with `make doctor | head -1`, for any time at which the reader goes."""
+    for i in range(40):
+        installation.add(f"function-{i}-" + "x" * 2000)
+    installation.ask("--no-send")  # writes what the made-up docker says
+    environment = {**own_environment(), "PATH": f"{installation.folder}:/usr/bin:/bin"}
+    command = f"{sys.executable} -m tools.doctor --no-send"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.startswith("Docker: 41 function containers")
+    assert done.returncode in (0, 1)
+
+
+# Without Docker: the real `make serve`.
+
+SERVED = """
+def init_context(context):
+    pass
+
+def handler(context, event):
+    return context.Response(body='{reply}', headers={{}}, content_type="application/json", status_code={status})
+"""
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *, status: int = 200) -> Iterator[str]:
+    """`tools.serve` with one function; its address."""
+    function = folder / "finder"
+    function.mkdir()
+    (function / "main.py").write_text(SERVED.format(reply=json.dumps(GOOD), status=status))
+    annotations = {"name": "Finder", "type": "detector", "spec": SPEC}
+    described = {
+        "metadata": {"name": "finder", "annotations": annotations},
+        "spec": {"description": "Finds things", "runtime": "python:3.11", "handler": "main:handler"},
+    }
+    (function / "function.yaml").write_text(json.dumps(described))
+    port = free_port()
+    command = [sys.executable, "-m", "tools.serve", "--port", str(port), str(function)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["healthy"]:
+                    break
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.parametrize("docker", ["no docker", "docker without Nuclio"])
+def test_make_serve_is_well_without_docker(installation: Installation, tmp_path: Path, docker: str) -> None:
+    installation.docker_error = "Cannot connect to the Docker daemon" if docker == "no docker" else ""
+    installation.containers.clear()
+    with serving(tmp_path) as address:
+        status, report = installation.ask("--dashboard", address)
+    assert (status, report["findings"]) == (0, [])
+    assert report["lines"] == [f"make serve at {address}"]
+    (row,) = report["rows"]
+    assert row["direct"]["problem"] == row["dashboard"]["problem"] == ""
+    assert row["direct"]["seconds"] > 0
+
+
+def test_the_remedies_for_make_serve_are_its_own(installation: Installation, tmp_path: Path) -> None:
+    with serving(tmp_path, status=500) as address:
+        status, report = installation.ask("--dashboard", address)
+    assert status == 1
+    assert len(report["findings"]) == 2
+    for finding in report["findings"]:
+        assert "it answers 500" in finding["what"]
+        assert finding["remedy"] == "the output of make serve says more"
+    status, report = installation.ask("--dashboard", address)
+    assert "make serve" in only(report)["remedy"]

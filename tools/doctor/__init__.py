@@ -1,5 +1,5 @@
-"""What is wrong with a running installation, seen from its host: Docker, Nuclio, each function, and CVAT's own list.
+"""Says what is wrong with a running installation, seen from its host: Docker, Nuclio or `make serve`, functions, CVAT's list.
 
-`host` asks Docker, `nuclio` the dashboard and the functions, `cvat` the CVAT server; `examine` turns what they say into
-findings, each with its remedy.
+`containers` asks Docker, `dashboard` the dashboard and the functions, `cvat_functions` the CVAT server; `examine` makes
+findings of their answers, each with its remedy.
 """

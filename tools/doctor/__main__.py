@@ -9,19 +9,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from tools.doctor import cvat_functions
-from tools.doctor.containers import Host, look
+from tools.doctor.containers import ask_docker
+from tools.doctor.cvat_functions import ask_cvat, compare
 from tools.doctor.dashboard import Trial
-from tools.doctor.examine import Report, examine
+from tools.doctor.examine import examine
+from tools.doctor.report import Finding, Report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examines the installation on this host. Returns 1 when there is an error, else 0."""
+    """Examines the installation on this host.
+
+    Args:
+        arguments: of the command line; None for this process's own.
+
+    Returns:
+        The exit status: 1 when there is an error, else 0.
+    """
     options = _parser().parse_args(arguments)
-    host = Host(problem="not asked (--no-docker)") if options.no_docker else look()
     show = sys.stderr.isatty() and not options.json
-    report, functions = examine(
-        host,
+    report, dashboard = examine(
+        None if options.no_docker else ask_docker(),
         options.dashboard,
         options.namespace,
         send=not options.no_send,
@@ -29,19 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if show:
         print("\r\033[K", end="", file=sys.stderr)
-    if options.no_docker:
-        report.findings = [finding for finding in report.findings if finding.subject != "Docker"]
     if options.cvat:
-        known, findings = cvat_functions.listed(options.cvat, options.token)
-        report.findings += findings
-        if known is not None:
-            report.lines.append(f"CVAT at {options.cvat} lists {len(known)} functions")
-            report.findings += cvat_functions.compare(functions, known)
+        listed = ask_cvat(options.cvat, options.token)
+        if isinstance(listed, Finding):
+            report.findings.append(listed)
+        else:
+            report.lines.append(f"CVAT at {options.cvat} lists {_count(len(listed), 'function')}")
+            if dashboard is not None:
+                report.findings += compare((row.name for row in report.rows), listed, dashboard.address)
     errors = sum(finding.severity == "error" for finding in report.findings)
-    if options.json:
-        print(json.dumps({**asdict(report), "errors": errors}, indent=2))
-    else:
-        _print(report, errors)
+    try:
+        if options.json:
+            print(json.dumps({**asdict(report), "errors": errors}, indent=2))
+        else:
+            _print(report, errors)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough; nothing is left to write at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if errors else 0
 
 
@@ -57,7 +68,7 @@ def _print(report: Report, errors: int) -> None:
         print()
         for row in rows:
             print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    for finding in sorted(report.findings, key=lambda a: (a.severity, a.subject)):
+    for finding in sorted(report.findings, key=lambda f: (f.severity, f.subject)):
         print(f"\n{finding.severity:8}{finding.subject}: {finding.what}")
         if finding.remedy:
             print(f"        {finding.remedy}")
@@ -78,17 +89,19 @@ def _count(number: int, one: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.doctor",
-        description="Says what is wrong with a running installation of Nuclio for CVAT, and what to do about it.",
+        description="Says what is wrong with a running installation of Nuclio or make serve for CVAT, and what to do.",
         epilog="Ends with status 1 when there is an error; warnings alone end with 0.",
     )
     parser.add_argument(
-        "--dashboard", help="Nuclio's dashboard; default: found by its container, or port 8070 of this host"
+        "--dashboard",
+        help="Nuclio's dashboard, or make serve; default: found by its container, or port 8070 of this host",
     )
     parser.add_argument("--namespace", default="nuclio", help="of the functions in Nuclio (default: nuclio)")
     parser.add_argument(
         "--cvat", metavar="URL", default=os.environ.get("CVAT_URL"), help="CVAT's address, to see its own list"
     )
-    parser.add_argument("--token", default=os.environ.get("CVAT_TOKEN", ""), help="a CVAT access token, or CVAT_TOKEN")
+    token = os.environ.get("CVAT_ACCESS_TOKEN") or os.environ.get("CVAT_TOKEN", "")
+    parser.add_argument("--token", default=token, help="a CVAT access token; safer in the variable CVAT_ACCESS_TOKEN")
     parser.add_argument("--no-send", action="store_true", help="don't send sample images to the functions")
     parser.add_argument("--no-docker", action="store_true", help="don't ask Docker: for a cluster")
     parser.add_argument("--json", action="store_true", help="write the report as JSON")

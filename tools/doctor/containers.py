@@ -1,4 +1,4 @@
-"""What Docker says about the containers of Nuclio on this host."""
+"""The containers of Nuclio on this host, as Docker describes them."""
 
 from __future__ import annotations
 
@@ -15,52 +15,59 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """name: the container's. image: as it was started. status: "running", "exited", "restarting", ...
-
-    ports: container port -> the host ports asked for, 0 for "any". published: container port -> (host address, port) now.
-    networks: name -> the container's address there. restart: name of its restart policy.
-    """
+    """A container of Nuclio."""
 
     name: str
     image: str = ""
+    """As it was started, with its tag."""
     status: str = ""
+    """"running", "exited", "restarting", ..."""
     ports: Mapping[int, int] = field(default_factory=dict)
+    """Container port -> the host port asked for, 0 for any."""
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    """Container port -> its host address and port now."""
     networks: Mapping[str, str] = field(default_factory=dict)
+    """Name of a network -> the container's address in it."""
     restart: str = "no"
+    """The name of its restart policy."""
     restarts: int = 0
     out_of_memory: bool = False
-
-    @property
-    def version(self) -> str:
-        """The version in the image's tag, "" when there is none."""
-        found = re.search(r":(\d+\.\d+\.\d+)", self.image)
-        return found[1] if found else ""
+    """Whether the kernel has killed it to free memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """containers: all of Nuclio's, by name, stopped ones too. problem: why there are none to be seen, "" when there are.
-
-    address: where published ports are.
-    """
+class DockerHost:
+    """What Docker on this host knows of Nuclio."""
 
     containers: Mapping[str, Container] = field(default_factory=dict)
+    """All of Nuclio's by name, stopped ones too."""
     problem: str = ""
+    """Why Docker did not answer; "" when it did."""
     address: str = "127.0.0.1"
+    """Where published ports can be reached."""
 
     @property
     def dashboard(self) -> Container | None:
-        """The container of the dashboard, a running one before others."""
+        """The container of the dashboard; a running one takes precedence."""
         found = [c for c in self.containers.values() if re.search(r"(^|/)dashboard:", c.image)]
         return next(iter(sorted(found, key=lambda c: c.status != "running")), None)
 
     def of_function(self, name: str, namespace: str) -> Container | None:
+        """The container of a function.
+
+        Args:
+            name: the function's.
+            namespace: of the function in Nuclio.
+        """
         return self.containers.get(f"nuclio-{namespace}-{name}")
 
 
-def look(environment: Mapping[str, str] = os.environ) -> Host:
-    """The containers whose image or name is of Nuclio."""
+def ask_docker(environment: Mapping[str, str] = os.environ) -> DockerHost:
+    """The containers whose image or name is Nuclio's.
+
+    Args:
+        environment: DOCKER_HOST says where Docker runs.
+    """
     match = re.match(r"(?:tcp|ssh)://(?:[^@/]*@)?([^:/]+)", environment.get("DOCKER_HOST", ""))
     address = match[1] if match else "127.0.0.1"
     try:
@@ -68,14 +75,14 @@ def look(environment: Mapping[str, str] = os.environ) -> Host:
         names = [line.split("\t")[0] for line in lines if "nuclio" in line]
         described = json.loads(_docker("inspect", *names)) if names else []
     except FileNotFoundError:
-        return Host(problem="docker is not installed on this machine", address=address)
+        return DockerHost(problem="docker is not installed on this machine", address=address)
     except subprocess.TimeoutExpired:
-        return Host(problem=f"Docker does not answer within {_TIMEOUT_S} s", address=address)
+        return DockerHost(problem=f"Docker does not answer within {_TIMEOUT_S} s", address=address)
     except (subprocess.CalledProcessError, ValueError) as error:
         said = getattr(error, "stderr", "") or str(error)
-        return Host(problem=f"Docker does not answer: {said.strip().splitlines()[-1][:200]}", address=address)
+        return DockerHost(problem=f"Docker does not answer: {said.strip().splitlines()[-1][:200]}", address=address)
     containers = [_container(item) for item in described]
-    return Host({c.name: c for c in containers}, address=address)
+    return DockerHost({c.name: c for c in containers}, address=address)
 
 
 def _docker(*arguments: str) -> str:

@@ -23,30 +23,53 @@ _TIMEOUT_S = 130
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one request. problem: "" when the answer was one that CVAT takes."""
+    """The result of one request to a function."""
 
     seconds: float = 0.0
     problem: str = ""
+    """"" when CVAT would have taken the answer."""
 
 
 class Dashboard:
-    """address: such as http://localhost:8070. namespace: of the functions in Nuclio."""
+    """The dashboard of Nuclio, or the part of it that `make serve` has, and the functions behind it."""
 
     def __init__(self, address: str, namespace: str):
+        """Sends nothing.
+
+        Args:
+            address: such as http://localhost:8070.
+            namespace: of the functions in Nuclio.
+        """
         self.address, self.namespace = address.rstrip("/"), namespace
         # Neither the dashboard nor a function is behind the proxy of the environment.
         self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
 
-    def version(self) -> str:
-        """The dashboard's version, "" when it does not say. Raises httpx.HTTPError when it can't be reached."""
+    def find(self) -> tuple[str, bool]:
+        """Looks whether something answers at the address.
+
+        Returns:
+            What it is, in words with its version, and whether it is `make serve`.
+
+        Raises:
+            httpx.HTTPError: when nothing answers.
+        """
         reply = self._client.get(f"{self.address}/api/versions", timeout=5)
-        try:
-            return str(reply.json()["dashboard"]["label"])
-        except (ValueError, KeyError, TypeError):
-            return ""
+        if reply.status_code == 404 and "functions" in _json_object(self._client.get(f"{self.address}/health")):
+            return "make serve", True
+        version = _json_object(reply).get("dashboard")
+        label = version.get("label") if isinstance(version, dict) else None
+        return f"Nuclio's dashboard {label or ''}".strip(), False
 
     def functions(self, project: str | None = PROJECT) -> dict[str, Any]:
-        """The functions of a project, or of all, as Nuclio has them. Raises httpx.HTTPError, or ValueError for nonsense."""
+        """The functions as Nuclio describes them, by name.
+
+        Args:
+            project: the project that they belong to; None for all projects.
+
+        Raises:
+            httpx.HTTPError: when the dashboard does not answer.
+            ValueError: when its answer is not an object.
+        """
         headers = {"x-nuclio-function-namespace": self.namespace}
         if project is not None:
             headers["x-nuclio-project-name"] = project
@@ -58,7 +81,12 @@ class Dashboard:
         return content
 
     def call(self, config: FunctionConfig, address: str | None = None) -> Trial:
-        """Sends a sample image to a function, to `address` or through the dashboard, and checks the answer."""
+        """Sends a sample image to a function and checks the answer.
+
+        Args:
+            config: the function's.
+            address: of the function; None for a request through the dashboard.
+        """
         request = _request(config)
         headers = {"Content-Type": "application/json"}
         if address is None:
@@ -85,9 +113,16 @@ class Dashboard:
 
 
 def config_of(function: Mapping[str, Any]) -> FunctionConfig:
-    """The configuration of a deployed function. Raises StartupError that says what in it is wrong."""
+    """The configuration of a deployed function.
+
+    Args:
+        function: as Nuclio describes it.
+
+    Raises:
+        StartupError: when a part of it is wrong.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        # JSON is YAML, too: what Nuclio has is read by the same rules as a function.yaml.
+        # JSON is YAML: read by the same rules as a function.yaml.
         content = {"metadata": function.get("metadata"), "spec": function.get("spec")}
         (Path(folder) / "function.yaml").write_text(json.dumps(content), encoding="utf-8")
         return FunctionConfig.load(folder)
@@ -99,3 +134,11 @@ def _request(config: FunctionConfig) -> dict[str, Any]:
         return body
     shape = next(iter(samples.tracked_shapes(config).values()))
     return {"image": samples.frame(0), "shapes": [shape], "states": []}
+
+
+def _json_object(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        content = reply.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}

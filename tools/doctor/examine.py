@@ -1,9 +1,8 @@
-"""From what Docker, Nuclio and CVAT say to what is wrong, and what to do about it."""
+"""Examines an installation: makes findings of what Docker, the dashboard and the functions answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -12,100 +11,101 @@ from common.config import FunctionConfig, http_trigger
 from common.errors import StartupError
 from tools.check.document import Document
 from tools.check.function_rules import check_function_yaml
-from tools.doctor.containers import Container, Host
-from tools.doctor.dashboard import Dashboard, Trial, config_of
-from tools.doctor.report import Finding
+from tools.doctor.containers import Container, DockerHost
+from tools.doctor.dashboard import Dashboard, config_of
+from tools.doctor.report import Report, Row
 
 _FUNCTION_PORT = 8080
 _DASHBOARD_PORT = 8070
 _EVERYONE = ("0.0.0.0", "::")  # noqa: S104 - what Docker says, not what we listen on
+_BUSY = ("building", "waitingForBuild", "waitingForResourceConfiguration", "configuringResources")
 _NO_BUILD = "./deploy_cpu.sh --no-build, or ./deploy_gpu.sh --no-build, with its directory: seconds"
 _REDEPLOY = "deploy it again: ./deploy_cpu.sh, or ./deploy_gpu.sh, with its directory"
-_BUSY = ("building", "waitingForBuild", "waitingForResourceConfiguration", "configuringResources")
-
-
-@dataclass(slots=True)
-class Row:
-    """One function in the report. direct, dashboard: how the trials went, None for one that was not made."""
-
-    name: str
-    kind: str = "?"
-    state: str = "?"
-    port: int = 0
-    direct: Trial | None = None
-    dashboard: Trial | None = None
-
-
-@dataclass(slots=True)
-class Report:
-    """lines: what is well, a sentence each."""
-
-    lines: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, severity: str, subject: str, what: str, remedy: str = "") -> None:
-        self.findings.append(Finding("error" if severity == "error" else "warning", subject, what, remedy))
+_RESTART_SERVE = "end make serve and start it again; its output says why"
 
 
 def examine(
-    host: Host,
+    docker: DockerHost | None,
     address: str | None,
     namespace: str = "nuclio",
     *,
     send: bool = True,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Report, dict[str, Any]]:
-    """The report on an installation, and Nuclio's functions by name.
+) -> tuple[Report, Dashboard | None]:
+    """Examines the dashboard and all functions.
 
-    host: what Docker says. address: the dashboard's; None to find it. send: whether each function gets a sample image.
+    Args:
+        docker: what Docker answered; None when it was not asked.
+        address: the dashboard's; None to find it.
+        namespace: of the functions in Nuclio.
+        send: whether each function gets a sample image.
+        progress: is called with the name of each function before it is examined.
+
+    Returns:
+        The report with a row for each function, and the dashboard; None when it has no list of functions.
     """
     report = Report()
-    if host.problem:
-        report.add("warning", "Docker", host.problem, "without it, containers, ports and networks are not looked at")
-    else:
-        count = sum(c.name.startswith(f"nuclio-{namespace}-") for c in host.containers.values())
-        report.lines.append(f"Docker: {count} function container{'' if count == 1 else 's'}")
-    dashboard = _find_dashboard(host, address, namespace, report)
+    host = docker or DockerHost(problem="not asked")
+    dashboard, is_serve = _find_dashboard(host, address, namespace, report)
+    if is_serve:
+        host = DockerHost(problem="not needed")
+    elif host.problem and docker:
+        report.warn("Docker", host.problem, "without it, containers, ports and networks are not looked at")
+    elif docker:
+        count = sum(name.startswith(f"nuclio-{namespace}-") for name in host.containers)
+        report.lines.insert(0, f"Docker: {count} function container{'' if count == 1 else 's'}")
     if dashboard is None:
-        return report, {}
+        return report, None
     try:
         functions = dashboard.functions()
     except (httpx.HTTPError, ValueError) as error:
-        report.add("error", "Nuclio", f"its list of functions can't be read: {error}", "docker logs nuclio says more")
-        return report, {}
-    if not functions:
+        remedy = _RESTART_SERVE if is_serve else "docker logs nuclio says more"
+        report.error("Nuclio", f"its list of functions can't be read: {error}", remedy)
+        return report, None
+    if not functions and is_serve:
+        report.error("Nuclio", "make serve runs no function", "its output says what each function lacks")
+    elif not functions:
         _explain_empty(dashboard, report)
     for name in sorted(functions):
         progress(name)
-        _examine_function(name, functions[name], host, dashboard, report, send)
-    return report, functions
+        row = Row(name)
+        report.rows.append(row)
+        if is_serve:
+            _ServedFunction(row, functions[name], dashboard, report).examine(send)
+        else:
+            _DeployedFunction(row, functions[name], dashboard, report, host).examine(send)
+    return report, dashboard
 
 
-def _find_dashboard(host: Host, address: str | None, namespace: str, report: Report) -> Dashboard | None:
+def _find_dashboard(
+    host: DockerHost, address: str | None, namespace: str, report: Report
+) -> tuple[Dashboard | None, bool]:
     container = host.dashboard
     tried = []
     for candidate in [address] if address else _addresses(host, container):
         dashboard = Dashboard(candidate, namespace)
         try:
-            version = dashboard.version()
+            words, is_serve = dashboard.find()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             tried.append(f"{candidate} ({error})")
             continue
-        report.lines.append(f"Nuclio's dashboard {version} at {candidate}".replace("  ", " "))
+        report.lines.append(f"{words} at {candidate}")
         if container is not None and address is None:
             _examine_dashboard(container, report)
-        return dashboard
+        return dashboard, is_serve
     if container is not None and container.status != "running":
         remedy = f"docker start {container.name}; docker logs {container.name} says why it stopped"
-        report.add("error", "Nuclio", f"its dashboard is there, but {container.status}", remedy)
+        report.error("Nuclio", f"its dashboard's container is {container.status}", remedy)
     else:
-        remedy = "docker compose -f compose.yaml up -d, beside a running CVAT; for a cluster: kubectl port-forward, and --dashboard"
-        report.add("error", "Nuclio", f"no dashboard answers at {', '.join(tried)}", remedy)
-    return None
+        remedy = (
+            "make serve; or with Nuclio: docker compose -f compose.yaml up -d, beside a running CVAT; "
+            "for a cluster: kubectl port-forward, and --dashboard"
+        )
+        report.error("Nuclio", f"no dashboard answers at {', '.join(tried)}", remedy)
+    return None, False
 
 
-def _addresses(host: Host, container: Container | None) -> list[str]:
+def _addresses(host: DockerHost, container: Container | None) -> list[str]:
     if container is None or container.status != "running":
         return [f"http://{host.address}:{_DASHBOARD_PORT}"]
     if _DASHBOARD_PORT in container.published:
@@ -116,19 +116,14 @@ def _addresses(host: Host, container: Container | None) -> list[str]:
 def _examine_dashboard(container: Container, report: Report) -> None:
     where = container.published.get(_DASHBOARD_PORT)
     if where and where[0] in _EVERYONE:
-        report.add(
-            "warning",
+        report.warn(
             "Nuclio",
             f"the dashboard's port {where[1]} is open to the network; whoever reaches it can start containers as root here",
             "publish it on 127.0.0.1 only, or not at all as compose.yaml does, or close it in the firewall",
         )
     if container.restart == "no":
-        report.add(
-            "warning",
-            "Nuclio",
-            "its dashboard does not come back after a reboot",
-            f"docker update --restart=always {container.name}",
-        )
+        remedy = f"docker update --restart=always {container.name}"
+        report.warn("Nuclio", "its dashboard does not come back after a reboot", remedy)
 
 
 def _explain_empty(dashboard: Dashboard, report: Report) -> None:
@@ -141,149 +136,179 @@ def _explain_empty(dashboard: Dashboard, report: Report) -> None:
         what = (
             f"project cvat has no functions, though Nuclio has {len(others)} in others: {names}; CVAT lists cvat's only"
         )
-        report.add("error", "Nuclio", what, "deploy them with --project-name cvat, as ./deploy_cpu.sh does")
+        report.error("Nuclio", what, "deploy them with --project-name cvat, as ./deploy_cpu.sh does")
     else:
-        report.add("error", "Nuclio", "there are no functions", "./deploy_cpu.sh deploys the collection")
-
-
-def _examine_function(
-    name: str, function: Mapping[str, Any], host: Host, dashboard: Dashboard, report: Report, send: bool
-) -> None:
-    status, spec = function.get("status") or {}, function.get("spec") or {}
-    row = Row(name, state=str(status.get("state") or "?"), port=int(status.get("httpPort") or 0))
-    report.rows.append(row)
-    config = _examine_listing(name, function, report)
-    if config is not None:
-        row.kind = config.kind
-    container = host.of_function(name, dashboard.namespace)
-    if not _examine_state(row, status, container, report):
-        return
-    if not host.problem:
-        _examine_container(row, spec, container, host, report)
-    moved = container is not None and _has_moved(row, status, container, report)
-    if send and config is not None:
-        _try(row, config, host, dashboard, container, report, by_dashboard=not moved)
+        report.error("Nuclio", "there are no functions", "./deploy_cpu.sh deploys the collection")
 
 
 def _examine_listing(name: str, function: Mapping[str, Any], report: Report) -> FunctionConfig | None:
     """Whether CVAT would list it, and list the others beside it."""
     if not (function.get("spec") or {}).get("description"):
         what = "it has no description: CVAT fails on the whole list of functions"
-        report.add("error", name, what, "set spec.description in its function.yaml and deploy it again")
+        report.error(name, what, "set spec.description in its function.yaml and deploy it again")
     findings = [
         f for f in check_function_yaml(Document(dict(function))) if f.rule.startswith(("annotations.", "labels."))
     ]
     for finding in findings:
         what = f"{finding.field}: expected {finding.expected}, got {finding.got}; {finding.why}"
-        report.add(finding.severity, name, what, finding.remedy or "correct its function.yaml and deploy it again")
+        add = report.error if finding.severity == "error" else report.warn
+        add(name, what, finding.remedy or "correct its function.yaml and deploy it again")
     try:
         return config_of(function)
     except StartupError as error:
         if not findings:
-            report.add("error", name, str(error), "correct its function.yaml and deploy it again")
+            report.error(name, str(error), "correct its function.yaml and deploy it again")
         return None
 
 
-def _examine_state(row: Row, status: Mapping[str, Any], container: Container | None, report: Report) -> bool:
-    """Whether the function is one that could answer."""
-    logs = f"docker logs {container.name} says why" if container else "its log is gone with its container"
-    if row.state == "ready":
+class _ServedFunction:
+    """A function of `make serve`: it has a port on the dashboard's host, and no container."""
+
+    redeploy = _RESTART_SERVE
+    logs = "the output of make serve says more"
+    unreachable = "the output of make serve says more"
+
+    def __init__(self, row: Row, described: Mapping[str, Any], dashboard: Dashboard, report: Report):
+        self._row, self._described, self._dashboard, self._report = row, described, dashboard, report
+        self._status, self._spec = described.get("status") or {}, described.get("spec") or {}
+        row.state = str(self._status.get("state") or "?")
+        row.port = int(self._status.get("httpPort") or 0)
+
+    def examine(self, send: bool) -> None:
+        config = _examine_listing(self._row.name, self._described, self._report)
+        if config is not None:
+            self._row.kind = config.kind
+        if not self._can_answer():
+            return
+        by_dashboard = self._examine_container()
+        if send and config is not None:
+            self._try(config, by_dashboard)
+
+    def error(self, what: str, remedy: str) -> None:
+        self._report.error(self._row.name, what, remedy)
+
+    def warn(self, what: str, remedy: str) -> None:
+        self._report.warn(self._row.name, what, remedy)
+
+    def _can_answer(self) -> bool:
+        state = self._row.state
+        if state in _BUSY:
+            self.error(*self._busy())
+        elif state in ("unhealthy", "error"):
+            message = str(self._status.get("message") or "").strip().splitlines()
+            what = f"its state is {state}" + (f": {message[0][:200]}" if message else "")
+            self.error(what + self._killed(), self.redeploy)
+        elif state not in ("ready", "scaledToZero", "imported"):
+            self.error(f"its state is {state}", self.redeploy)
+        return state in ("ready", "scaledToZero")
+
+    def _busy(self) -> tuple[str, str]:
+        return "its workers are starting", "wait, and ask again"
+
+    def _killed(self) -> str:
+        return ""
+
+    def _examine_container(self) -> bool:
+        """Whether requests through the dashboard reach this function."""
         return True
-    if row.state in _BUSY:
-        what = "it is being deployed, or a deployment was interrupted"
-        report.add(
-            "error",
-            row.name,
-            what,
-            f"if nobody deploys it: nuctl delete function {row.name} --force, then deploy it again",
-        )
-    elif row.state in ("unhealthy", "error"):
-        message = str(status.get("message") or "").strip().splitlines()
-        what = f"its state is {row.state}" + (f": {message[0][:200]}" if message else "")
-        if container and container.out_of_memory:
-            what += "; the kernel ended it for memory"
-        report.add("error", row.name, what, f"{logs}; {_REDEPLOY}")
-    elif row.state in ("imported", "scaledToZero"):
-        return row.state == "scaledToZero"
-    else:
-        report.add("error", row.name, f"its state is {row.state}", _REDEPLOY)
-    return False
+
+    def _host(self) -> str:
+        """The host of the function's own port, "" when that is not known."""
+        return httpx.URL(self._dashboard.address).host
+
+    def _try(self, config: FunctionConfig, by_dashboard: bool) -> None:
+        row = self._row
+        if row.port and (host := self._host()):
+            row.direct = self._dashboard.call(config, f"http://{host}:{row.port}/")
+            if row.direct.problem:
+                self.error(f"on its port {row.port}: {row.direct.problem}", self.logs)
+        if by_dashboard:
+            row.dashboard = self._dashboard.call(config)
+            if row.dashboard.problem:
+                self.error(f"through the dashboard: {row.dashboard.problem}", self.unreachable)
 
 
-def _examine_container(
-    row: Row, spec: Mapping[str, Any], container: Container | None, host: Host, report: Report
-) -> None:
-    if container is None:
-        report.add("error", row.name, "Nuclio has it as ready, but its container is gone", _REDEPLOY)
-        return
-    if container.status != "running":
-        what = f"its container is {container.status}, though Nuclio has it as ready"
-        report.add(
-            "error", row.name, what, f"docker start {container.name}; docker logs {container.name} says why it stopped"
-        )
-        return
-    wanted = (http_trigger(dict(spec)).get("attributes") or {}).get("port")
-    actual = container.published.get(_FUNCTION_PORT, ("", 0))[1]
-    if actual != row.port:
+class _DeployedFunction(_ServedFunction):
+    """A function of Nuclio, with a container where Docker could be asked."""
+
+    redeploy = _REDEPLOY
+    unreachable = "the dashboard must reach the function's container: the same Docker network"
+
+    def __init__(
+        self, row: Row, described: Mapping[str, Any], dashboard: Dashboard, report: Report, docker: DockerHost
+    ):
+        super().__init__(row, described, dashboard, report)
+        self._docker, self._container = docker, docker.of_function(row.name, dashboard.namespace)
+        name = self._container.name if self._container else ""
+        gone = "its log says why" if docker.problem else "its log is gone with its container"
+        why = f"docker logs {name} says why" if name else gone
+        self.logs, self.redeploy = f"docker logs {name} says more", f"{why}; {_REDEPLOY}"
+
+    def _busy(self) -> tuple[str, str]:
+        remedy = f"if nobody deploys it: nuctl delete function {self._row.name} --force, then deploy it again"
+        return "it is being deployed, or a deployment was interrupted", remedy
+
+    def _killed(self) -> str:
+        out_of_memory = self._container is not None and self._container.out_of_memory
+        return "; the kernel killed it to free memory" if out_of_memory else ""
+
+    def _host(self) -> str:
+        return self._docker.address if self._container else ""
+
+    def _examine_container(self) -> bool:
+        container = self._container
+        if self._docker.problem:
+            return True
+        if container is None:
+            self.error("Nuclio has it as ready, but its container is gone", _REDEPLOY)
+            return True
+        if container.status == "running":
+            self._examine_port(container)
+            self._examine_restarts(container)
+            self._examine_network(container)
+        else:
+            what = f"its container is {container.status}, though Nuclio has it as ready"
+            self.error(what, f"docker start {container.name}; docker logs {container.name} says why it stopped")
+        return self._is_where_recorded(container)
+
+    def _examine_port(self, container: Container) -> None:
+        port = self._row.port
+        wanted = (http_trigger(dict(self._spec)).get("attributes") or {}).get("port")
+        actual = container.published.get(_FUNCTION_PORT, ("", 0))[1]
+        if actual != port:
+            where = f"Nuclio has port {port or 'none'}, the container is at {actual or 'none'}"
+            self.error(f"{where}: direct calls of CVAT fail", _REDEPLOY)
+        elif not container.ports.get(_FUNCTION_PORT):
+            what = (
+                f"its port {actual} was drawn at random: it changes when Docker restarts, and direct calls of CVAT fail"
+            )
+            self.warn(what, f"{_REDEPLOY}; it gets a fixed port")
+        elif wanted and int(wanted) != actual:
+            self.warn(f"its function.yaml asks for port {wanted}, it has {actual}", _REDEPLOY)
+
+    def _examine_restarts(self, container: Container) -> None:
+        if container.restart == "no":
+            self.warn("it does not come back after a reboot", f"docker update --restart=always {container.name}")
+        if container.restarts:
+            why = "it ran out of memory" if container.out_of_memory else f"docker logs {container.name} says why"
+            self.warn(f"it has been restarted {container.restarts} time{'' if container.restarts == 1 else 's'}", why)
+
+    def _examine_network(self, container: Container) -> None:
+        dashboard = self._docker.dashboard
+        if dashboard is not None and not set(container.networks) & set(dashboard.networks):
+            where = ", ".join(dashboard.networks) or "none"
+            what = "it is in another Docker network than the dashboard, which can't call it then"
+            self.error(what, f"{_REDEPLOY}; or: docker network connect {where} {container.name}")
+
+    def _is_where_recorded(self, container: Container) -> bool:
+        """Whether the dashboard calls it at its address: Docker gives out new ones when it restarts."""
+        recorded = {str(url).rsplit(":", 1)[0] for url in self._status.get("internalInvocationUrls") or []}
+        now = {address for address in container.networks.values() if address}
+        if not recorded or not now or recorded & now:
+            return True
         what = (
-            f"Nuclio has port {row.port or 'none'}, the container is at {actual or 'none'}: direct calls of CVAT fail"
+            f"the dashboard calls it at {', '.join(sorted(recorded))}, where it was before Docker restarted; it is at "
+            f"{', '.join(sorted(now))} now, and another function may answer in its place"
         )
-        report.add("error", row.name, what, _REDEPLOY)
-    elif not container.ports.get(_FUNCTION_PORT):
-        what = f"its port {actual} was drawn at random: it changes when Docker restarts, and direct calls of CVAT fail then"
-        report.add("warning", row.name, what, f"{_REDEPLOY}; it gets a port that stays")
-    elif wanted and int(wanted) != actual:
-        report.add("warning", row.name, f"its function.yaml asks for port {wanted}, it has {actual}", _REDEPLOY)
-    if container.restart == "no":
-        report.add(
-            "warning",
-            row.name,
-            "it does not come back after a reboot",
-            f"docker update --restart=always {container.name}",
-        )
-    if container.restarts:
-        why = "for want of memory" if container.out_of_memory else f"docker logs {container.name} says why"
-        report.add("warning", row.name, f"it has been restarted {container.restarts} times", why)
-    if host.dashboard is not None and not set(container.networks) & set(host.dashboard.networks):
-        where = ", ".join(host.dashboard.networks) or "none"
-        what = "it is in another Docker network than the dashboard, which can't call it then"
-        report.add("error", row.name, what, f"{_REDEPLOY}; or: docker network connect {where} {container.name}")
-
-
-def _has_moved(row: Row, status: Mapping[str, Any], container: Container, report: Report) -> bool:
-    """Whether the dashboard would call an address of before: Docker gives out new ones when it restarts."""
-    recorded = {str(url).rsplit(":", 1)[0] for url in status.get("internalInvocationUrls") or []}
-    now = {address for address in container.networks.values() if address}
-    if not recorded or not now or recorded & now:
+        self.error(what, f"{_NO_BUILD}. Direct calls (CVAT_NUCLIO_INVOKE_METHOD=direct) are not affected")
         return False
-    what = (
-        f"the dashboard calls it at {', '.join(sorted(recorded))}, where it was before Docker restarted; it is at "
-        f"{', '.join(sorted(now))} now, and another function may answer in its place"
-    )
-    report.add(
-        "error", row.name, what, f"{_NO_BUILD}. Direct calls (CVAT_NUCLIO_INVOKE_METHOD=direct) are not touched by this"
-    )
-    return True
-
-
-def _try(
-    row: Row,
-    config: FunctionConfig,
-    host: Host,
-    dashboard: Dashboard,
-    container: Container | None,
-    report: Report,
-    *,
-    by_dashboard: bool,
-) -> None:
-    if row.port and container is not None:
-        row.direct = dashboard.call(config, f"http://{host.address}:{row.port}/")
-        if row.direct.problem:
-            logs = f"docker logs {container.name} says more"
-            report.add("error", row.name, f"on its port {row.port}: {row.direct.problem}", logs)
-    if not by_dashboard:
-        return
-    row.dashboard = dashboard.call(config)
-    if row.dashboard.problem:
-        remedy = "the dashboard must reach the function's container: the same Docker network"
-        report.add("error", row.name, f"through the dashboard: {row.dashboard.problem}", remedy)

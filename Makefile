@@ -55,8 +55,12 @@ demo: $(VENV)/.serve ## Annotate a real photograph with each kind of function; p
 	@$(PY) -m tools.demo
 
 .PHONY: serve
-serve: $(VENV)/.serve ## Serve the collection without Docker [FUNCTIONS="..."] [HOST=] [PORT=] [ARGS="--env NAME=VALUE"]
+serve: $(VENV)/.serve ## Serve the collection without Docker [FUNCTIONS="..."] [HOST=] [PORT=] [OFFLINE=1] [ARGS="--env NAME=VALUE"]
 	@exec $(PY) -m tools.serve --host $(HOST) --port $(PORT) $(ARGS) $(FUNCTIONS)
+
+.PHONY: weights
+weights: $(VENV)/.serve ## Fetch the weights that functions lack [FUNCTIONS="..."] [VARIANT=] [ARGS=--list]
+	@exec $(PY) -m tools.weights $(ARGS) $(FUNCTIONS)
 
 .PHONY: check
 check: $(VENV)/.serve ## Check a function's directory against CVAT's and Nuclio's rules: FUNCTION=path

@@ -75,7 +75,7 @@ write_manifest() {
 pack_scripts() { # folder
   mkdir -p "$1"
   tar -C "$ROOT" --exclude=__pycache__ --exclude='weights' -c deploy_cpu.sh deploy_gpu.sh deploy tools/__init__.py tools/wrapper.py \
-    tools/collection.py tools/durations.py tools/check tools/workers compose.yaml LICENSE | tar -C "$1" -x
+    tools/collection.py tools/durations.py serverless/collection.py tools/check tools/workers compose.yaml LICENSE | tar -C "$1" -x
 }
 
 docker_architecture() { docker info --format '{{.Architecture}}' 2>/dev/null; }

@@ -84,8 +84,8 @@ check_replies() { # index sample folder routes...
   for image in "${IMAGES[i]}" "${BASES[i]}" cvat.opencv.base:latest cvat.onnx.base:latest cvat.pytorch.base:latest; do
     if [ -z "$image" ] || ! docker image inspect "$image" >/dev/null 2>&1; then continue; fi
     result=$(
-      tar -c --exclude=__pycache__ -C "$ROOT" deploy/check_reply.py tools/__init__.py tools/wrapper.py tools/collection.py tools/durations.py tools/check \
-        tools/workers -C "$folder" "${files[@]}" |
+      tar -c --exclude=__pycache__ -C "$ROOT" deploy/check_reply.py tools/__init__.py tools/wrapper.py tools/collection.py \
+        tools/durations.py serverless/collection.py tools/check tools/workers -C "$folder" "${files[@]}" |
         docker run --rm -i --network none --user "$RUN_AS" --entrypoint sh "$image" -c "$CHECK_IN_CONTAINER" check "$@" 2>&1
     )
     status=$?

@@ -15,6 +15,7 @@ __all__ = [
     "ROOT",
     "function_directories",
     "lacks",
+    "missing_packages",
     "name_of",
     "required_packages",
     "requirement_files",
@@ -23,21 +24,38 @@ __all__ = [
 
 
 def lacks(directory: Path, environment: Mapping[str, str]) -> list[str]:
-    """What keeps a function from running here, a sentence each: packages and weights that are missing.
+    """What keeps a function from running here.
 
-    environment: the function's options, as far as they say where its weights are.
+    Args:
+        directory: the function's.
+        environment: its options, as far as they say where its weights are.
+
+    Returns:
+        A phrase for the packages and one for the weights that are missing; nothing when it can run.
     """
     found = []
-    missing = [name for name in required_packages(directory) if not _installed(name)]
-    if missing:
+    if missing := missing_packages(directory):
         found.append(f"packages {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else ""))
     if lacking := weights.missing(directory, environment):
         found.append(lacking.problem)
     return found
 
 
+def missing_packages(directory: Path) -> list[str]:
+    """The names of packages that a function needs and this environment lacks.
+
+    Args:
+        directory: the function's.
+    """
+    return [name for name in required_packages(directory) if not _installed(name)]
+
+
 def requirement_files(directory: Path) -> list[Path]:
-    """The requirement files of a function: its framework's, if it is in the collection, and its own."""
+    """The requirement files of a function: its framework's, if it is in the collection, and its own.
+
+    Args:
+        directory: the function's.
+    """
     files = []
     if directory.is_relative_to(COLLECTION):
         framework = directory.relative_to(COLLECTION).parts[0]
@@ -47,7 +65,11 @@ def requirement_files(directory: Path) -> list[Path]:
 
 
 def required_packages(directory: Path) -> Iterator[str]:
-    """The names of the packages that a function's requirement files list."""
+    """The names of the packages that a function's requirement files list.
+
+    Args:
+        directory: the function's.
+    """
     for path in requirement_files(directory):
         for line in path.read_text().splitlines():
             if match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line):

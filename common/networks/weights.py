@@ -275,7 +275,7 @@ def _parse_file(item: Any, where: str) -> WeightFile:
     _check_relative(path, f"{where}.path")
     if url is not None:
         check_url(url, f"{where}.url")
-    if sha256 and not (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower())):
+    if sha256 not in (None, "") and not (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower())):
         raise StartupError(f"{where}.sha256: expected 64 hexadecimal digits, got {describe(sha256)}")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise StartupError(f"{where}.size: expected a number of bytes, got {describe(size)}")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,8 +22,12 @@ import psutil
 import pytest
 import requests
 
-from tests.ports import free_port
-from tools.collection import ROOT
+from common.config import FunctionConfig
+from common.networks.runtime import available_cores
+from tests.file_server import CUT, FileServer, file_server
+from tests.tools.serving import Server
+from tools.collection import COLLECTION, ROOT
+from tools.serve.settings import parse_settings
 
 MAIN = """
 import json, os, subprocess, sys, time
@@ -47,7 +52,8 @@ def handler(context, event):
         print("x" * body["length"])
     facts = {
         "pid": os.getpid(), "count": context.user_data.count, "cwd": os.getcwd(), "path": event.path,
-        "method": event.method, "option": os.environ.get("OPTION"), "name": os.environ.get("NUCLIO_FUNCTION_NAME"),
+        "method": event.method, "option": os.environ.get("OPTION"), "level": os.environ.get("LEVEL"),
+        "threads": os.environ.get("THREADS"), "name": os.environ.get("NUCLIO_FUNCTION_NAME"),
         "worker": context.worker_id, "type": type(event.body).__name__,
         "nuclio_headers": [key for key in event.headers if key.lower().startswith("x-nuclio-")],
     }
@@ -82,63 +88,6 @@ def make_function(folder: Path, name: str, workers: int = 1) -> Path:
     return directory
 
 
-class Server:
-    """A running `python -m tools.serve`; its log is read all the time so that nothing blocks."""
-
-    def __init__(self, *arguments: str):
-        self.port = free_port()
-        command = [sys.executable, "-m", "tools.serve", "--port", str(self.port), *arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.lines: list[str] = []
-        self._reading = threading.Thread(target=self._read, daemon=True)
-        self._reading.start()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for(self, text: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert time.monotonic() < deadline, f"{text!r} did not appear in:\n{self.output}"
-            assert self.process.poll() is None or text in self.output, f"the server ended:\n{self.output}"
-            time.sleep(0.02)
-
-    def functions(self) -> dict:
-        # The headers that CVAT sends.
-        headers = {"x-nuclio-project-name": "cvat", "x-nuclio-function-namespace": "nuclio"}
-        return self.client.get("/api/functions", headers=headers).raise_for_status().json()
-
-    def direct(self, name: str, body: object, **more: object) -> httpx.Response:
-        port = self.functions()[name]["status"]["httpPort"]
-        return self.client.post(f"http://127.0.0.1:{port}/", json=body, **more)
-
-    def invoke(self, name: str, body: object) -> httpx.Response:
-        headers = {
-            "x-nuclio-function-name": name,
-            "x-nuclio-path": "/",
-            "x-nuclio-function-namespace": "nuclio",
-            "X-Nuclio-Invoke-Timeout": "120s",
-            "x-nuclio-invoke-via": "domain-name",
-        }
-        return self.client.post("/api/function_invocations", json=body, headers=headers)
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(20)
-        finally:
-            self.process.kill()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("functions")
@@ -148,7 +97,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path):
     make_function(folder, "one")
     make_function(folder, "two", workers=2)
-    running = Server(str(folder / "one"), str(folder / "two"), "opencv-grabcut", "--env", "two:OPTION=from env")
+    running = Server(
+        *(str(folder / "one"), str(folder / "two"), "opencv-grabcut"),
+        *("--env", "two:OPTION=from env", "--env", "LEVEL=2"),
+    )
     running.wait_for("Ctrl-C stops everything")
     yield running
     assert running.stop() == 0, running.output
@@ -198,6 +150,7 @@ def test_direct_and_dashboard_reach_the_same_function(server: Server, folder: Pa
 def test_environment_comes_from_function_yaml_and_options(server: Server) -> None:
     assert server.direct("one", {}).json()["option"] == "from yaml"
     assert server.direct("two", {}).json()["option"] == "from env"
+    assert server.direct("one", {}).json()["level"] == server.direct("two", {}).json()["level"] == "2"
 
 
 def test_path_method_and_odd_content_types_reach_the_handler(server: Server) -> None:
@@ -457,13 +410,125 @@ def test_wrong_arguments(arguments: list[str], message: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_names_what_a_function_lacks(tmp_path: Path) -> None:
+def serve(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command with arguments that it refuses."""
+    command = [sys.executable, "-m", "tools.serve", "--port", "0", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("function", ["opencv/grabcut", "opencv-grabcut", str(ROOT / "serverless/opencv/grabcut")])
+def test_an_option_of_one_function_is_set_by_its_name_and_by_its_path(function: str) -> None:
+    wrong = serve("opencv/grabcut", "--env", f"{function}:ITERATIONZ=3")
+    assert wrong.returncode == 2
+    assert "--env: opencv-grabcut does not know the option ITERATIONZ; did you mean ITERATIONS?" in wrong.stderr
+    server = Server("opencv/grabcut", "--env", f"{function}:ITERATIONS=none")
+    try:
+        server.wait_for("opencv-grabcut could not start: ITERATIONS: expected a whole number, got the text 'none'")
+    finally:
+        server.stop()
+
+
+def test_a_function_set_by_its_path_outside_the_collection(tmp_path: Path) -> None:
+    one, two = make_function(tmp_path, "one"), make_function(tmp_path, "two")
+    server = Server(str(one), str(two), "--env", f"{two}:OPTION=by path")
+    try:
+        server.wait_for("Ctrl-C stops everything")
+        assert server.direct("two", {}).json()["option"] == "by path"
+        assert server.direct("one", {}).json()["option"] == "from yaml"
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("TRESHOLD=0.4", "no function here knows the option TRESHOLD; did you mean THRESHOLD?"),
+        ("threshold=0.4", "no function here knows the option threshold; did you mean THRESHOLD?"),
+        ("THREAD=2", "no function here knows the option THREAD; did you mean THREADS?"),
+        ("SEARCH_RANGES=3", "no function here knows the option SEARCH_RANGES; did you mean SEARCH_RANGE?"),
+        ("OVERLAP=1", "no function here knows the option OVERLAP"),
+        ("opencv-grabcat:MAX_SIDE=3", "opencv-grabcat is not among the functions to be served; did you mean opencv-grabcut?"),
+        ("opencv/grabcat:MAX_SIDE=3", "opencv/grabcat is not among the functions to be served; did you mean opencv/grabcut?"),
+        ("nothing:MAX_SIDE=3", "nothing is not among the functions to be served: expected one of opencv-grabcut, "),
+        ("onnx/yolo/shapes:THRESHOLD=3", "onnx/yolo/shapes is not among the functions to be served"),
+        ("opencv-grabcut:SEARCH_RANGE=3", "opencv-grabcut does not know the option SEARCH_RANGE"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_errors_with_the_nearest_right_name(setting: str, message: str) -> None:
+    ended = serve("opencv/grabcut", "opencv/opticalflow", "opencv/appearance", "--env", setting)
+    assert ended.returncode == 2
+    assert f"tools.serve: --env: {message}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["THREADS=1", "MAX_IMAGE_PIXELS=1000000", "OMP_NUM_THREADS=1", "PYTHONPATH=/x", "CVAT_FUNCTIONS_REDIS_HOST=",
+     "DEVICE=cpu", "MAX_DISTANCE=3", "THRESHOLD=a=b:c", "ITERATIONS=2"],
+)  # fmt: skip
+def test_options_of_handlers_kinds_libraries_and_the_runtime_are_known(setting: str) -> None:
+    functions = [FunctionConfig.load(COLLECTION / f"opencv/{name}") for name in ("grabcut", "appearance")]
+    name, _, value = setting.partition("=")
+    assert parse_settings([setting], functions).of(functions[0].directory) == {name: value}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_threads_are_the_cores_divided_by_the_workers_asked_for(tmp_path: Path, workers: int) -> None:
+    directory = make_function(tmp_path, "two", workers=2)
+    cores = int(available_cores())
+    environment = {name: value for name, value in os.environ.items() if name != "THREADS"}
+    server = Server(str(directory), "--workers", str(workers), environment=environment)
+    try:
+        server.wait_for("Ctrl-C stops everything")
+        assert server.direct("two", {}).json()["threads"] == str(max(1, cores // workers))
+    finally:
+        server.stop()
+
+
+def test_a_table_names_what_functions_lack(tmp_path: Path) -> None:
     directory = make_function(tmp_path, "one")
     (directory / "requirements.txt").write_text("# a comment\nno-such-package==1.0\nnumpy==1.0\n")
-    command = [sys.executable, "-m", "tools.serve", str(directory)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = serve(str(directory))
     assert ended.returncode == 2
-    assert "one: packages no-such-package" in ended.stdout
+    assert (
+        "Not served:\nFUNCTION  LACKS                     TO DOWNLOAD\none       packages no-such-package\n"
+        in ended.stderr
+    )
+    assert f"-m pip install --no-deps -r {directory}/requirements.txt" in ended.stderr
+
+
+@pytest.fixture
+def weights_server() -> Iterator[FileServer]:
+    with file_server() as running:
+        yield running
+
+
+def with_weights(directory: Path, url: str) -> Path:
+    (directory / "weights.yaml").write_text(f"variants: {{small: {{files: [{{path: small.bin, url: '{url}'}}]}}}}")
+    return directory
+
+
+def test_a_function_that_is_named_fetches_its_weights_at_start(tmp_path: Path, weights_server: FileServer) -> None:
+    directory = with_weights(make_function(tmp_path, "one"), weights_server.url)
+    weights_server.cuts = 1
+    server = Server(str(directory))
+    try:
+        server.wait_for("Ctrl-C stops everything")
+        assert "Fetching the weights of one:" in server.output
+        assert (directory / "weights/small/small.bin").read_bytes() == weights_server.content
+        assert weights_server.asked == [None, f"bytes={CUT}-"]
+    finally:
+        assert server.stop() == 0
+
+
+def test_offline_nothing_is_fetched_at_start(tmp_path: Path, weights_server: FileServer) -> None:
+    directory = with_weights(make_function(tmp_path, "one"), weights_server.url)
+    ended = serve(str(directory), OFFLINE="1")
+    assert ended.returncode == 2
+    assert "one       weights small  size unknown\n\nFetch the weights: make weights FUNCTIONS=" in ended.stderr
+    assert weights_server.asked == []
+    assert not (directory / "weights").exists()
 
 
 @pytest.mark.parametrize(("text", "seconds"), [(".5s", "0.5"), ("+30s", "30"), ("100us", "0.0001")])
@@ -494,7 +559,7 @@ def test_event_timeouts_that_nuclio_refuses(text: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.serve", str(directory)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
-    assert "spec.eventTimeout: expected a " in ended.stdout
+    assert "spec.eventTimeout: expected a " in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

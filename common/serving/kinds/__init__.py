@@ -61,6 +61,16 @@ def load_as(kind: type[K], config: FunctionConfig, given: Mapping[str, Any] | No
     return made
 
 
+def option_names(config: FunctionConfig, handler_class: type[Any]) -> set[str]:
+    """The options of a function, of its kind and its handler, in small letters.
+
+    Args:
+        config: What function.yaml says.
+        handler_class: The function's `ModelHandler`.
+    """
+    return {*options.names(_CLASSES[config.kind]), *options.names(handler_class)}
+
+
 def make(
     config: FunctionConfig,
     handler_class: type[Any],

@@ -210,6 +210,7 @@ def test_files_of_the_directory_itself(tmp_path: Path) -> None:
         ("variants: {a: {files: [{path: x, url: 'http://example.com/x'}]}}", "only fetched over https"),
         ("variants: {a: {files: [{path: x, url: 'file:///etc/passwd'}]}}", "begins with https"),
         ("variants: {a: {files: [{path: x, sha256: abc}]}}", "64 hexadecimal digits"),
+        (f"variants: {{a: {{files: [{{path: x, sha256: {'0' * 64}}}]}}}}", "64 hexadecimal digits.* got 0"),  # a number
         ("variants: {a: {files: [{path: x}, {path: x}]}}", "the same path is listed more than once"),
         ("variants: {a: {files: [{path: x, size: 1.5}]}}", "size: expected a number of bytes"),
         ("{default: b, variants: {a: {files: [{path: x}]}}}", "default: expected one of a"),

@@ -44,7 +44,8 @@ def check_function_yaml(document: Document, file: str = "function.yaml") -> list
     notes = mapping(metadata.get("annotations"))
     for rule in _ANNOTATION_RULES:
         findings += rule(metadata, notes)
-    findings += check_labels(notes.get("spec", ""), notes.get("type", ""), document) if notes else ()
+    if notes and all(finding.field != f"{_NOTES}.spec" or finding.severity == "warning" for finding in findings):
+        findings += check_labels(notes.get("spec", ""), notes.get("type", ""), document)
     for spec_rule in _SPEC_RULES:
         findings += spec_rule(spec)
     return located(findings, file, document.line_of)
@@ -87,7 +88,7 @@ def _shape_types(metadata: Mapping[str, Any], notes: Mapping[str, Any]) -> Itera
             why = "no shape of CVAT has this type, so the function is never called for one"
             expected, remedy = f"some of {', '.join(TRACKED_TYPES)}", did_you_mean(name, TRACKED_TYPES)
             yield error(rule, field, expected, describe(name), why, remedy)
-    if names and "rectangle" not in names:
+    if names and set(names) <= set(TRACKED_TYPES) - {"rectangle"}:
         why = "CVAT's tools panel offers only trackers of rectangles: the function does not appear there"
         yield warning(rule, field, "rectangle among the types", describe(value), why)
 
@@ -180,7 +181,7 @@ def _volumes(spec: Mapping[str, Any]) -> Iterator[Finding]:
         if len(set(names)) != 1:
             expected, got = "one name for volume and volumeMount", " and ".join(names) or "none"
             yield error("volumes.name", f"spec.volumes[{i}].volume.name", expected, got, _REFUSED)
-        if volume and not volume.get("hostPath"):
+        if volume and "hostPath" not in volume:
             got = ", ".join(key for key in volume if key != "name") or "nothing"
             why = "on Docker Nuclio mounts only volumes of hostPath, and ignores the others"
             yield warning("volumes.kind", f"spec.volumes[{i}].volume", "hostPath", got, why)

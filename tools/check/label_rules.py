@@ -44,7 +44,7 @@ def check_labels(spec: str, kind: str, document: Document) -> Iterator[Finding]:
     yield from findings
     if content == [] and kind == "detector":
         yield error("labels.empty", _FIELD, "at least one label", "[]", _NO_LABELS)
-    if content and kind in KINDS and kind != "detector":
+    if isinstance(content, list) and content and kind in KINDS and kind != "detector":
         why = "CVAT uses the labels of detectors only"
         yield warning("labels.useless", _FIELD, '"", as for everything but a detector', describe(content), why)
     yield from _check_labels(labels, _FIELD)
@@ -106,7 +106,7 @@ def _repeated(rule: str, what: str, why: str, values: Iterable[tuple[str, Any]])
     for field, value in values:
         if value in seen:
             yield error(rule, field, f"each {what} once", f"{describe(value)} again", why)
-        if value is not None:
+        if value not in (None, ""):
             seen.add(value)
 
 

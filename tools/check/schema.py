@@ -38,8 +38,9 @@ def compare(content: Any, schema: str, field: str = "") -> tuple[Any, list[Findi
         expected is that text, and values of another type and nulls are left out; and what is wrong with it.
     """
     validator = _validator(schema)
-    content, findings = _plain(content), []
-    for problem in list(validator.iter_errors(content)) if "mismatch" in validator.schema else ():
+    as_nuclio_reads = "mismatch" in validator.schema
+    content, findings = _plain(content, nulls=not as_nuclio_reads), []
+    for problem in list(validator.iter_errors(content)) if as_nuclio_reads else ():
         if problem.validator == "type" and problem.validator_value == "string" and _is_scalar(problem.instance):
             _put(content, list(problem.absolute_path), as_text(problem.instance))
             findings.append(_unquoted(_path(field, problem.absolute_path), problem.instance))
@@ -53,7 +54,8 @@ def compare(content: Any, schema: str, field: str = "") -> tuple[Any, list[Findi
         elif place in mistyped:
             continue
         findings.append(_finding(problem, place, validator.schema))
-    return _plain(content), list(dict.fromkeys(findings))
+    findings.sort(key=lambda finding: finding.severity)  # errors first: of two about the same they tell more
+    return _plain(content, nulls=False), list({(f.rule, f.field): f for f in reversed(findings)}.values())[::-1]
 
 
 def _finding(problem: Any, place: str, root: Mapping[str, Any]) -> Finding:
@@ -112,7 +114,7 @@ def _seconds(value: object) -> float | None:
 
 
 _FORMATS = {
-    "quantity": lambda value: isinstance(value, (dict, list)) or bool(_QUANTITY.fullmatch(as_text(value))),
+    "quantity": lambda value: bool(_QUANTITY.fullmatch(as_text(value))),
     "whole-quantity": lambda value: bool(re.fullmatch(r"\d+", as_text(value))),
     "port": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535,
     "timeout": lambda value: not isinstance(value, str) or not value or (_seconds(value) or 0) > 0,
@@ -121,11 +123,12 @@ _FORMATS = {
 }
 
 
-def _plain(value: Any) -> Any:
-    """A copy as of JSON: keys are texts, and keys without a value are left out, as Nuclio takes them."""
+def _plain(value: Any, *, nulls: bool) -> Any:
+    """A copy as of JSON: keys are texts. nulls: keep keys without a value, which Nuclio takes for keys that are missing."""
     if isinstance(value, Mapping):
-        return {as_text(key): _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        items = value.items() if nulls else ((key, item) for key, item in value.items() if item is not None)
+        return {as_text(key): _plain(item, nulls=nulls) for key, item in items}
+    return [_plain(item, nulls=nulls) for item in value] if isinstance(value, list) else value
 
 
 def _put(content: Any, path: list[str | int], value: Any) -> None:

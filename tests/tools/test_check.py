@@ -348,7 +348,40 @@ def test_states_that_are_too_large_are_a_warning(tmp_path: Path) -> None:
     assert rules(check_function(directory)) == {("warning", "reply.state")}
 
 
+def test_a_tracker_that_answers_null_for_a_lost_object_is_a_warning(tmp_path: Path) -> None:
+    directory = copy_of("tracker", tmp_path)
+    path = directory / "model_handler.py"
+    path.write_text(
+        path.read_text().replace(
+            "def prepare(self, image: np.ndarray) -> None:\n        return None",
+            "def prepare(self, image):\n        return image",
+        )
+    )
+    # The disc is bright, and in the last image it is gone.
+    path.write_text(
+        path.read_text().replace(
+            "return _MAKERS[kind](points), state",
+            "return (_MAKERS[kind](points) if (frame[60:] > 170).sum() > 500 else None), state",
+        )
+    )
+    assert check_function(directory) == []
+    (finding,) = check_function(directory, environment={"LOST": "null"})
+    assert (finding.severity, finding.rule, finding.field) == ("warning", "reply.lost", "reply.shapes[0]")
+    assert finding.request == "step 1 of a rectangle that disappears"
+
+
 # --- the function's own surroundings
+
+
+def test_a_misspelt_option_comes_with_the_one_that_may_be_meant(tmp_path: Path) -> None:
+    directory = copy_of("tracker", tmp_path)
+    path = directory / "function.yaml"
+    path.write_text(path.read_text().replace("name: GREETING\n", "name: THREAD\n"))
+    findings = check_function(directory, environment={"LOTS": "null", "SOMETHING_ELSE": "1"})
+    assert [(f.severity, f.rule, f.file, f.field, f.got, f.remedy) for f in findings] == [
+        ("warning", "env.unknown", "function.yaml", "spec.env[0].name", "THREAD", "did you mean THREADS?"),
+        ("warning", "env.unknown", "function.yaml", "--env LOTS", "LOTS", "did you mean LOST?"),
+    ]
 
 
 def test_a_function_runs_in_its_directory_with_its_own_environment_and_modules(tmp_path: Path) -> None:

@@ -335,9 +335,9 @@ RUNS = {"type": "mask", "points": [1, 4, 1, 10, 10, 12, 11]}
     [
         (START, TRACKED),
         (FOLLOW, TRACKED),
-        (FOLLOW, {"shapes": [None], "states": [None]}),
         (FOLLOW, {"shapes": [RUNS], "states": [{"any": ["JSON", 1]}]}),
-        ({"shapes": [None, None], "states": [1, 2]}, {"shapes": [None, RUNS], "states": [1, 2]}),
+        (FOLLOW, TRACKED | {"lost": [0]}),
+        ({"shapes": [None, None], "states": [1, 2]}, {"shapes": [RUNS, RUNS], "states": [1, 2]}),
     ],
 )
 def test_good_replies_of_a_tracker(request_body: dict, content: dict) -> None:
@@ -363,6 +363,7 @@ def test_a_tracker_without_shape_types_speaks_of_bare_boxes() -> None:
         (START, TRACKED | {"shapes": [RUNS]}, "error", "reply.shape", "reply.shapes[0].type"),
         (FOLLOW, TRACKED | {"shapes": [{"type": "tag"}]}, "error", "reply.shape", "reply.shapes[0].type"),
         (START, TRACKED | {"states": [None]}, "error", "reply.state", "reply.states[0]"),
+        (FOLLOW, {"shapes": [None], "states": [None]}, "warning", "reply.lost", "reply.shapes[0]"),
         (START, TRACKED | {"states": ["x" * 70000]}, "warning", "reply.state", "reply.states[0]"),
         (
             FOLLOW,

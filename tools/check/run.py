@@ -27,7 +27,7 @@ from tools.check.samples import (
     image_forms,
     tracked_shapes,
 )
-from tools.check.values import CVAT_TIMEOUT, as_text, event_timeout, mapping, runtime_minor
+from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, event_timeout, mapping, nearest, runtime_minor
 from tools.collection import requirement_files
 from tools.wrapper import Reply
 
@@ -144,6 +144,18 @@ class _Attempt:
             raise _Stop
         self.trial.start_seconds = answer["seconds"]
         self._add(_log_findings(answer), "the start")
+        self._check_options(answer["options"])
+
+    def _check_options(self, known: list[str]) -> None:
+        """Looks for variables that the function does not read, but whose names are like one that it reads."""
+        fields = {
+            mapping(entry).get("name"): f"spec.env[{i}].name" for i, entry in enumerate(self._spec.get("env") or ())
+        }
+        for name in {**self._config.environment, **self._environment}:
+            if name not in known and (meant := nearest(name, known)):
+                why = "the function reads no such variable: it starts with its default"
+                field, remedy = fields.get(name, f"--env {name}"), did_you_mean(name, known)
+                self.findings += located([warning("env.unknown", field, meant, name, why, remedy)], "function.yaml")
 
     def _call_all(self) -> None:
         if self._config.kind == "tracker":

@@ -41,7 +41,11 @@ def check_tracker_reply(content: Any, config: FunctionConfig, request: Mapping[s
             return
     size_hw, given = image_size_hw(request.get("image")), request.get("shapes") or [None] * asked
     for i, (shape, state) in enumerate(zip(content["shapes"], content["states"], strict=True)):
-        if shape is not None:
+        if shape is None:
+            why = "CVAT's tools panel fails on null, and tracks no object of this tracker any more"
+            remedy = "functions of this collection do so with LOST=last, their default"
+            yield warning("reply.lost", f"reply.shapes[{i}]", "a shape, the object's last one", "null", why, remedy)
+        else:
             before = given[i] if i < len(given) else None
             yield from _check_shape(shape, before, config, size_hw, f"reply.shapes[{i}]")
         yield from _check_state(state, shape is None, f"reply.states[{i}]")

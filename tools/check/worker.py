@@ -28,6 +28,8 @@ _HEAVY = (
     "cv2", "detectron2", "diffusers", "jax", "keras", "mmcv", "mmdet", "mmengine", "onnxruntime", "openvino", "paddle",
     "rapidocr", "sklearn", "tensorflow", "timm", "torch", "torchvision", "transformers", "ultralytics",
 )  # fmt: skip
+# What all functions of this collection read, whatever their handler.
+_COMMON_OPTIONS = ("MAX_IMAGE_PIXELS", "MODEL_PATH", "OFFLINE", "THREADS", "VARIANT")
 _LONGEST_TEXT = 2000
 
 
@@ -87,7 +89,8 @@ class _Worker:
             self._function = LoadedFunction(self._directory, logger=logger)
         except BaseException as error:
             return self._problem(error), b""
-        return {"seconds": time.perf_counter() - begin, **self._log.facts(b"")}, b""
+        answer = {"seconds": time.perf_counter() - begin, "options": self._options(), **self._log.facts(b"")}
+        return answer, b""
 
     def call(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         """Answers one request as the wrapper does: an exception of any kind becomes 500 with its traceback."""
@@ -109,6 +112,19 @@ class _Worker:
             **self._log.facts(body),
         }
         return answer, text
+
+    def _options(self) -> list[str]:
+        """The variables that a function of this collection reads; [] for one of another make."""
+        if "common.serving.kinds" not in sys.modules:
+            return []
+        from common.networks.loader import load_handler_class
+        from common.serving import kinds, options
+
+        function = getattr(self._function.context.user_data, "function", None)
+        if not isinstance(function, kinds.Kind):
+            return []
+        targets = (type(function), load_handler_class(self._directory))
+        return [name.upper() for target in targets for name in options.names(target)] + list(_COMMON_OPTIONS)
 
     def _recorded(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """The handler, with a note of what it returned, which the reply does not show any more."""

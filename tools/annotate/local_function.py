@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.cvat.request import parse_reid_boxes
-from common.networks.loader import load_handler_class
-from common.networks.runtime import limit_threads
 from common.protocol import Image
 from common.serving import kinds
 from common.serving.kinds.detector import Detector
@@ -27,7 +24,6 @@ from common.shapes import Shape
 from common.vision.image import decode_image
 from common.vision.matching import ReidBox
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.errors import CannotRun
 from tools.annotate.predictor import FrameInput, FrameResult, Predictor, result_of
 
 KindT = TypeVar("KindT", Detector, Reid)
@@ -127,9 +123,4 @@ class _LocalReid:
 
 def _load(kind: type[KindT], directory: Path, options: Mapping[str, Any], workers: int, library: str) -> KindT:
     config = replace(FunctionConfig.load(directory), workers=max(workers, 1))
-    limit_threads(config.workers)
-    given = {**options, "engine": library} if library else options
-    made = kinds.make(config, load_handler_class(config.directory), os.environ, given)
-    if not isinstance(made, kind):
-        raise CannotRun(f"{config.name} is of kind {config.kind}, expected {kind.__name__.lower()}")
-    return made
+    return kinds.load_as(kind, config, {**options, "engine": library} if library else options)

@@ -97,5 +97,6 @@ def make(
     kind = _CLASSES[config.kind]
     kind_given, handler_given = options.divide(given or {}, kind, handler_class)
     kind_options = options.from_environment(kind, settings) | kind_given
-    handler = handler_class(config, **options.from_environment(handler_class, settings) | handler_given)
-    return kind(config, handler, **kind_options)
+    handler_options = options.from_environment(handler_class, settings) | handler_given
+    # The kind checks its options before the model is loaded.
+    return kind(config, lambda: handler_class(config, **handler_options), **kind_options)

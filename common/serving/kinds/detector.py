@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from common.config import FunctionConfig, KindName
@@ -38,7 +38,7 @@ class Detector:
     def __init__(
         self,
         config: FunctionConfig,
-        handler: DetectorHandler,
+        load_handler: Callable[[], DetectorHandler],
         *,
         threshold: float = 0.5,
         label_thresholds: str | None = None,
@@ -51,8 +51,9 @@ class Detector:
         if tile_size and tile_size < _SMALLEST_TILE:
             raise StartupError(f"TILE_SIZE: expected 0 (no tiles) or {_SMALLEST_TILE} pixels or more, got {tile_size}")
         check_range("POLYGON_TOLERANCE", polygon_tolerance)
-        self._labels, self._handler, self._threshold = config.labels, handler, threshold
         self._label_thresholds = _read_thresholds(label_thresholds, config)
+        handler = load_handler()
+        self._labels, self._handler, self._threshold = config.labels, handler, threshold
         self._tile_size, self._tile_overlap = tile_size, tile_overlap
         self._batches = handler if isinstance(handler, BatchDetectorHandler) and not tile_size else None
         self.polygon_tolerance = polygon_tolerance

@@ -56,7 +56,7 @@ class Interactor:
     def __init__(
         self,
         config: FunctionConfig,
-        handler: InteractorHandler,
+        load_handler: Callable[[], InteractorHandler],
         *,
         polygon_tolerance: float = 1.0,
         embedding_cache_mb: float = 1024.0,
@@ -67,6 +67,9 @@ class Interactor:
         cvat_functions_redis_password: str | None = None,
     ):
         check_range("POLYGON_TOLERANCE", polygon_tolerance)
+        if not 0 <= embedding_cache_mb < math.inf:
+            raise StartupError(f"EMBEDDING_CACHE_MB: expected a number of 0 or more, got {embedding_cache_mb}")
+        handler = load_handler()
         self._handler, self._tolerance = handler, polygon_tolerance
         self._blob = config.name == BLOB_FUNCTION
         if self._blob and not hasattr(handler, "blob"):
@@ -74,8 +77,6 @@ class Interactor:
                 f"CVAT's UI decodes the replies of {BLOB_FUNCTION} with SAM ViT-H's decoder, and this model has none: "
                 "deploy it under another name"
             )
-        if not 0 <= embedding_cache_mb < math.inf:
-            raise StartupError(f"EMBEDDING_CACHE_MB: expected a number of 0 or more, got {embedding_cache_mb}")
         self._steps: _Direct | _Cached = _Direct(handler)
         if embedding_cache_mb and isinstance(handler, CachedInteractorHandler):
             directory = directory_for(config.name, embedding_cache_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,14 +34,14 @@ class Reid:
     def __init__(
         self,
         config: FunctionConfig,
-        handler: ReidHandler,
+        load_handler: Callable[[], ReidHandler],
         *,
         threshold: float = 0.5,
         max_distance: float = math.inf,
     ):
         check_range("THRESHOLD", threshold, 0, 1)
         check_range("MAX_DISTANCE", max_distance)
-        self._handler, self._threshold, self._max_distance = handler, threshold, max_distance
+        self._handler, self._threshold, self._max_distance = load_handler(), threshold, max_distance
         # Matching imports it where it is used, which keeps `common` light: import it now, not in the first request.
         importlib.import_module("scipy.optimize")
 

@@ -8,7 +8,7 @@ found again as soon as it is in sight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -80,7 +80,7 @@ class Tracker:
     def __init__(
         self,
         config: FunctionConfig,
-        handler: TrackerHandler,
+        load_handler: Callable[[], TrackerHandler],
         *,
         lost: str = "last",
         cvat_functions_redis_host: str | None = None,
@@ -89,7 +89,7 @@ class Tracker:
     ):
         if lost not in _LOST:
             raise StartupError(f"LOST: expected {' or '.join(_LOST)}, got {describe(lost)}")
-        self._name, self._handler, self._repeats = config.name, handler, lost == "last"
+        self._name, self._handler, self._repeats = config.name, load_handler(), lost == "last"
         self._types = shape_types(config)
         store = Store.at(cvat_functions_redis_host, cvat_functions_redis_port, cvat_functions_redis_password)
         self._states = States(config.name, store)

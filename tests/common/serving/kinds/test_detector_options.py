@@ -35,7 +35,7 @@ class Finder:
 
 
 def found(options: dict[str, object], threshold: float | None) -> list[tuple[str, float]]:
-    shapes = Detector(CONFIG, Finder(), **options).detect(np.zeros((60, 160, 3), np.uint8), threshold, Stages())  # type: ignore[arg-type]
+    shapes = Detector(CONFIG, Finder, **options).detect(np.zeros((60, 160, 3), np.uint8), threshold, Stages())  # type: ignore[arg-type]
     return [(shape.label, shape.score) for shape in shapes]
 
 
@@ -57,12 +57,12 @@ def test_thresholds_by_label(own: str | None, asked: float | None, expected: lis
 @pytest.mark.parametrize("text", ["car", "car=high", "car=2", "bus=0.5", '{"car": "x"}', "{", '["car"]', "car=nan"])
 def test_refuses_thresholds(text: str) -> None:
     with pytest.raises(StartupError, match="LABEL_THRESHOLDS"):
-        Detector(CONFIG, Finder(), label_thresholds=text)
+        Detector(CONFIG, Finder, label_thresholds=text)
 
 
 def test_tiles_are_looked_at_beside_the_whole_image() -> None:
     finder, stages = Finder(), Stages()
-    shapes = Detector(CONFIG, finder, tile_size=64, tile_overlap=0.25).detect(
+    shapes = Detector(CONFIG, lambda: finder, tile_size=64, tile_overlap=0.25).detect(
         np.zeros((60, 160, 3), np.uint8), 0.6, stages
     )
     assert finder.calls == [(60, 160, 0.6), (60, 64, 0.6), (60, 64, 0.6), (60, 64, 0.6)]
@@ -74,11 +74,11 @@ def test_tiles_are_looked_at_beside_the_whole_image() -> None:
 
 def test_no_tiles_for_an_image_that_is_no_larger() -> None:
     finder = Finder()
-    Detector(CONFIG, finder, tile_size=160).detect(np.zeros((60, 160, 3), np.uint8), None, Stages())
+    Detector(CONFIG, lambda: finder, tile_size=160).detect(np.zeros((60, 160, 3), np.uint8), None, Stages())
     assert [call[:2] for call in finder.calls] == [(60, 160)]
 
 
 @pytest.mark.parametrize("options", [{"tile_size": 8}, {"tile_size": -640}, {"tile_size": 640, "tile_overlap": 1.0}])
 def test_refuses_tiles(options: dict[str, float]) -> None:
     with pytest.raises(StartupError, match="TILE_"):
-        Detector(CONFIG, Finder(), **options)  # type: ignore[arg-type]
+        Detector(CONFIG, Finder, **options)  # type: ignore[arg-type]

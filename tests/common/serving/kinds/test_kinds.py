@@ -48,3 +48,25 @@ def test_a_function_goes_by_the_name_under_which_it_was_deployed(tmp_path: Path)
     for environment, name in (({}, "test-tracker"), ({"NUCLIO_FUNCTION_NAME": "deployed"}, "deployed")):
         reply = json.loads(made(tmp_path, "tracker", environment).answer(body, Stages()))
         assert reply["states"][0].startswith(f"{name}.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("detector", {"threshold": "7"}),
+        ("detector", {"label_thresholds": "house=0.5"}),
+        ("interactor", {"polygon_tolerance": -1}),
+        ("interactor", {"embedding_cache_mb": -1}),
+        ("tracker", {"lost": "never"}),
+        ("reid", {"max_distance": -1}),
+    ],
+)
+def test_an_option_out_of_range_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, kind: str, option: dict[str, Any]
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    config = FunctionConfig.load(write_function(tmp_path, kind))
+    with pytest.raises(StartupError, match=next(iter(option)).upper()):
+        kinds.make(config, load, {}, option)

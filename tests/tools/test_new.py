@@ -305,11 +305,23 @@ def test_what_is_in_a_repository_around_a_function(repository) -> None:
     folder, _ = repository
     assert {path.name for path in folder.iterdir() if not path.name.endswith("_cache")} == {
         *("common", "tools", "serverless", "deploy", "tests", "docs"),
-        *("deploy_cpu.sh", "deploy_gpu.sh", "compose.yaml", "Makefile", "README.md", "LICENSE", "pyproject.toml"),
+        *(
+            "annotate",
+            "deploy_cpu.sh",
+            "deploy_gpu.sh",
+            "compose.yaml",
+            "Makefile",
+            "README.md",
+            "LICENSE",
+            "pyproject.toml",
+        ),
         *(".github", ".git", ".gitignore"),
     }
     assert [path.parent.name for path in folder.rglob("function.yaml")] == ["drawn"]
-    assert {path.name for path in (folder / "serverless").iterdir()} == {"onnx", "custom", "native.py"}
+    assert {path.name for path in (folder / "serverless").iterdir() if path.is_dir()} - {"__pycache__"} == {
+        "onnx",
+        "custom",
+    }
     assert (folder / "deploy/ci/release_functions").read_text().splitlines()[-1] == "custom"
     for text in (path.read_text() for path in folder.rglob("*.*") if path.suffix in (".md", ".yml", ".toml")):
         assert "{{" not in text.replace("${{", "")

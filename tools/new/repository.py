@@ -13,8 +13,18 @@ from tools.collection import ROOT
 
 _TEMPLATES = Path(__file__).with_name("templates") / "repository"
 _COPIED = (
-    *("common", "tools", "deploy", "deploy_cpu.sh", "deploy_gpu.sh", "compose.yaml", "LICENSE", ".gitignore"),
-    *("serverless/native.py", "pyproject.toml", "docs/deploy.md", ".github/workflows/release.yml"),
+    *(
+        "common",
+        "tools",
+        "deploy",
+        "deploy_cpu.sh",
+        "deploy_gpu.sh",
+        "annotate",
+        "compose.yaml",
+        "LICENSE",
+        ".gitignore",
+    ),
+    *("pyproject.toml", "docs/deploy.md", "docs/annotate.md", ".github/workflows/release.yml"),
 )
 _NOT_COPIED = ("__pycache__", "bench", "demo", "new", "export_encoder", "readme_table.py", "try_images.sh")
 _TARGETS_LEFT_OUT = ("demo", "new", "bench")  # of the Makefile
@@ -33,8 +43,9 @@ def write_repository(folder: Path, name: str) -> None:
     """
     function = read_yaml(folder / "serverless" / "custom" / name / "function.yaml")
     framework = function["spec"]["build"]["baseImage"].split(".")[1]
-    for path in [*_COPIED, f"serverless/{framework}/base"]:
-        source, target = ROOT / path, folder / path
+    scripts = (ROOT / "serverless").glob("*.py")
+    for source in [*(ROOT / path for path in _COPIED), ROOT / "serverless" / framework / "base", *scripts]:
+        target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_NOT_COPIED))
@@ -42,7 +53,7 @@ def write_repository(folder: Path, name: str) -> None:
             shutil.copy(source, target)
     (folder / "deploy/ci/release_functions").write_text("# What a release builds, deploys, tries and pushes.\ncustom\n")
     _rewrite(folder / "pyproject.toml", r"(?m)^(name = ).*", rf'\1"{name}"')
-    _rewrite(folder / "pyproject.toml", r"(?m)^(packages = ).*", r'\1["common", "tools"]')
+    _rewrite(folder / "pyproject.toml", r"(?m)^(files = ).*", r'\1["common", "tools", "deploy"]')
     (folder / "Makefile").write_text(_makefile())
     (folder / "tests").mkdir()
     (folder / "tests/requirements.txt").write_text("\n".join(_pins()) + "\n")
@@ -59,7 +70,7 @@ def write_repository(folder: Path, name: str) -> None:
 
 def _makefile() -> str:
     """The collection's Makefile without the targets that need its functions."""
-    text = (ROOT / "Makefile").read_text()
+    text = re.sub(r"(?m)^\t.* -m tests\..*\n", "", (ROOT / "Makefile").read_text())  # the collection's own checks
     paragraphs = [p for p in text.split("\n\n") if not re.search(rf"(?m)^({'|'.join(_TARGETS_LEFT_OUT)}):", p)]
     # What serves a function is what its base image has.
     packages = "common/requirements.txt tools/requirements.txt $(wildcard serverless/*/base/requirements.txt serverless/*/*/requirements.txt)"

@@ -1,48 +1,62 @@
-"""Annotations drawn on a picture, from the JSON that a function replied, so that one sees what CVAT would show."""
+"""Shapes drawn on an image, as CVAT would show them."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from common.shapes import Mask
-from common.vision.geometry import box_corners, ellipse_points
-from common.vision.mask import flat_to_mask, rle_to_mask
+from common.cvat.labels import Label
+from common.cvat.skeleton import skeleton_edges
+from common.shapes import Cuboid, Mask, Points, Polyline, Shape, Skeleton, Tag
+from common.vision.geometry import outline_xy
 
-_FILL = 0.45  # how much of a mask's colour covers the picture
+_FILL = 0.45  # how much of a mask's colour covers the image
 Color = tuple[int, int, int]
+Point = tuple[float, float]
 
 
 def overlay(
-    image: NDArray[np.uint8], reply: Any, edges: Mapping[str, Sequence[tuple[str, str]]] | None = None
+    image: NDArray[np.uint8], shapes: Iterable[Shape | None], labels: Iterable[Label] = ()
 ) -> NDArray[np.uint8]:
-    """A copy of an (H, W, 3) uint8 RGB image with the annotations of a reply on it.
+    """An image with shapes on it, each with its label, attributes and score.
 
-    reply: parsed JSON of a detector (list of annotations), an interactor ({"mask", "bounds", "points"}) or a tracker
-    ({"shapes", "states"}).
-    edges: for labels that are skeletons, the pairs of joint names to join by lines.
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        shapes: What to draw, in pixels of the image, each label in a colour of its own; shapes without a label are in the
+            colour of their place in the list. None, as of a lost object, is left out.
+        labels: The labels of skeletons, whose joints are joined as their `svg` says.
+
+    Returns:
+        A copy, (H, W, 3) uint8 RGB.
     """
+    edges = {
+        label.name: [
+            (label.sublabels[a].name, label.sublabels[b].name)
+            for a, b in skeleton_edges(label.svg)
+            if max(a, b) < len(label.sublabels)
+        ]
+        for label in labels
+    }
     canvas = _Canvas(image)
-    if isinstance(reply, Mapping) and "mask" in reply:
-        canvas.interactor(reply)
-    elif isinstance(reply, Mapping):
-        for i, shape in enumerate(reply.get("shapes") or []):
-            if shape is not None:
-                canvas.annotation(_typed(shape), color_of(str(i)), "")
-    else:
-        for annotation in reply:
-            label = str(annotation.get("label", ""))
-            canvas.annotation(annotation, color_of(label), _caption(annotation), (edges or {}).get(label, ()))
+    for i, shape in enumerate(shapes):
+        if shape is not None:
+            canvas.draw(shape, color_of(shape.label or str(i)), edges.get(shape.label, ()))
     return canvas.pixels()
 
 
 def color_of(name: str) -> Color:
-    """A bright colour for a name, always the same one."""
+    """A bright colour for a name, always the same one.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        Red, green and blue from 0 to 255, one of them 255.
+    """
     hue = sum((i + 7) * ord(c) for i, c in enumerate(name)) * 0.618033988749895 % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.7, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -63,61 +77,42 @@ class _Canvas:
             self._caption(x, y, text, color)
         return np.array(self._image)
 
-    def interactor(self, reply: Mapping[str, Any]) -> None:
-        color = color_of("object")
-        rows = np.array(reply["mask"]) != 0
-        left, top = (reply.get("bounds") or [0, 0])[:2]
-        self._fill(Mask(bitmap=rows, left=int(left), top=int(top)), color)
-        self._polygon([tuple(point) for point in reply.get("points") or []], color)
-
-    def annotation(
-        self, annotation: Mapping[str, Any], color: Color, caption: str, edges: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        kind = annotation.get("type")
-        points = annotation.get("points") or []
-        pairs = list(zip(points[0::2], points[1::2], strict=False))
-        if kind == "tag":
+    def draw(self, shape: Shape, color: Color, edges: Sequence[tuple[str, str]]) -> None:
+        caption = _caption(shape)
+        if isinstance(shape, Tag):
             self._captions.append((0, len(self._captions) * self._font_size * 1.5, caption, color))
             return
-        if kind == "rectangle":
-            pairs = _pairs(box_corners(tuple(points), annotation.get("rotation", 0)))
-            self._polygon(pairs, color)
-        elif kind == "ellipse":
-            cx, cy, right, top = points
-            pairs = _pairs(ellipse_points((cx, cy), (right - cx, cy - top), annotation.get("rotation", 0)))
-            self._polygon(pairs, color)
-        elif kind == "polygon":
-            self._polygon(pairs, color)
-        elif kind == "polyline":
-            self._draw.line(pairs, color, self._line)
-        elif kind == "mask":
-            mask = annotation["mask"] if isinstance(annotation["mask"], Mask) else flat_to_mask(annotation["mask"])
-            self._fill(mask, color)
-            self._polygon(pairs, color)
-            pairs = pairs or [(mask.left, mask.top)]
-        elif kind == "skeleton":
-            pairs = self._skeleton(annotation["elements"], edges, color)
-        else:
-            self._dots(pairs, color)
-        if caption and pairs:
-            x, y = min(pairs, key=lambda point: (point[1], point[0]))
+        points: list[Point] = []
+        if isinstance(shape, Skeleton):
+            points = self._skeleton(shape, edges, color)
+        elif isinstance(shape, Polyline):
+            points = _pairs(shape.points_xy)
+            self._draw.line(points, color, self._line)
+        elif isinstance(shape, (Points, Cuboid)):
+            points = _pairs(shape.points_xy)
+            self._dots(points, color)
+        elif (outline := outline_xy(shape)) is not None:
+            if isinstance(shape, Mask):
+                self._fill(shape, color)
+            points = _pairs(outline)
+            self._polygon(points, color)
+        if caption and points:
+            x, y = min(points, key=lambda point: (point[1], point[0]))
             self._captions.append((x, y - self._font_size * 1.4, caption, color))
 
-    def _skeleton(
-        self, elements: Sequence[Mapping[str, Any]], edges: Sequence[tuple[str, str]], color: Color
-    ) -> list[tuple[float, float]]:
-        seen = {e["label"]: (e["points"][0], e["points"][1]) for e in elements if not e.get("outside")}
+    def _skeleton(self, shape: Skeleton, edges: Sequence[tuple[str, str]], color: Color) -> list[Point]:
+        seen = {joint.name: (joint.x, joint.y) for joint in shape.joints if joint.visible}
         for a, b in edges:
             if a in seen and b in seen:
                 self._draw.line([seen[a], seen[b]], color, self._line)
         self._dots(list(seen.values()), color)
         return list(seen.values())
 
-    def _polygon(self, pairs: Sequence[tuple[float, ...]], color: Color) -> None:
+    def _polygon(self, pairs: Sequence[Point], color: Color) -> None:
         if len(pairs) >= 2:
             self._draw.line([*pairs, pairs[0]], color, self._line, joint="curve")
 
-    def _dots(self, pairs: Sequence[tuple[float, float]], color: Color) -> None:
+    def _dots(self, pairs: Sequence[Point], color: Color) -> None:
         radius = 1.5 * self._line
         for x, y in pairs:
             self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), color, "white")
@@ -137,22 +132,12 @@ class _Canvas:
         self._draw.text((x + 3, y), text, color, self._font)
 
 
-def _caption(annotation: Mapping[str, Any]) -> str:
-    words = [str(annotation.get("label", ""))]
-    words += [f"{a['value']}" for a in annotation.get("attributes") or []]
-    if annotation.get("confidence") is not None:
-        words.append(f"{float(annotation['confidence']):.2f}")
-    return " ".join(words)
+def _caption(shape: Shape) -> str:
+    words = [shape.label, *map(str, shape.attributes.values())] + (
+        [] if shape.score is None else [f"{shape.score:.2f}"]
+    )
+    return " ".join(filter(None, words))
 
 
-def _typed(shape: Any) -> Mapping[str, Any]:
-    """A tracker's shape as an annotation; its masks are run lengths."""
-    if not isinstance(shape, Mapping):
-        return {"type": "rectangle", "points": shape}
-    if shape["type"] == "mask":
-        return {"type": "mask", "mask": rle_to_mask(shape["points"])}
-    return shape
-
-
-def _pairs(points_xy: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _pairs(points_xy: NDArray[np.float64]) -> list[Point]:
     return [(x, y) for x, y in points_xy.tolist()]

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from common.cvat.conform import conform
-from common.cvat.labels import Label, Labels
-from common.cvat.reply import detector_reply
-from common.shapes import Ellipse, Joint, Mask, Polygon, Rectangle, Skeleton, Tag
-from common.vision.mask import mask_to_rle
+from common.cvat.labels import Label
+from common.cvat.skeleton import skeleton_svg
+from common.shapes import Cuboid, Ellipse, Joint, Mask, Points, Polygon, Polyline, Rectangle, Skeleton, Tag
 from tools.draw import color_of, overlay
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
-LABELS = Labels(
-    (
-        Label(name="thing", id=0),
-        Label(name="body", id=1, type="skeleton", sublabels=(Label(name="a", id=0), Label(name="b", id=1)), svg="<x/>"),
-    )
+BODY = Label(
+    name="body",
+    id=1,
+    type="skeleton",
+    sublabels=(Label(name="a", id=0), Label(name="b", id=1)),
+    svg=skeleton_svg(["a", "b"], [(0, 1)]),
 )
 
 
-def drawn(*shapes, edges=None) -> np.ndarray:
-    return overlay(GREY, json.loads(detector_reply(conform(shapes, LABELS, (200, 300)))), edges)
+def drawn(*shapes) -> np.ndarray:
+    return overlay(GREY, shapes, [BODY])
 
 
 def is_colored(picture: np.ndarray, x: int, y: int, name: str = "thing") -> bool:
@@ -69,10 +66,11 @@ def test_a_mask_is_tinted_and_outlined() -> None:
 
 def test_a_skeleton_shows_visible_joints_and_their_edges() -> None:
     joints = (Joint("a", 50, 150), Joint("b", 250, 150))
-    edges = {"body": [("a", "b")]}
-    assert is_colored(drawn(Skeleton(label="body", joints=joints), edges=edges), 150, 150, "body")
+    assert is_colored(drawn(Skeleton(label="body", joints=joints)), 150, 150, "body")
     hidden = (joints[0], Joint("b", 250, 150, visible=False))
-    assert not is_colored(drawn(Skeleton(label="body", joints=hidden), edges=edges), 150, 150, "body")
+    assert not is_colored(drawn(Skeleton(label="body", joints=hidden)), 150, 150, "body")
+    unknown = Skeleton(label="body of nobody", joints=joints)
+    assert not is_colored(drawn(unknown), 150, 150, unknown.label)
 
 
 def test_captions_show_the_label_and_stay_inside() -> None:
@@ -82,26 +80,24 @@ def test_captions_show_the_label_and_stay_inside() -> None:
     assert not (tags[:20, :40] == 128).all()
 
 
-def test_tracker_and_interactor_replies() -> None:
-    mask = Mask(bitmap=np.ones((40, 60), bool), left=100, top=100)
-    tracked = overlay(
-        GREY,
-        {
-            "shapes": [
-                {"type": "rectangle", "points": [10, 10, 50, 50]},
-                None,
-                {"type": "mask", "points": mask_to_rle(mask)},
-                [200, 20, 280, 60],
-            ],
-            "states": [],
-        },
+def test_points_and_lines_are_where_they_are() -> None:
+    picture = drawn(
+        Polyline(label="thing", points_xy=[(20, 20), (280, 20)]),
+        Points(label="dot", points_xy=[(50, 100)]),
+        Cuboid(label="box", points_xy=[(200 + 10 * i, 100 + 10 * i) for i in range(8)]),
     )
-    assert is_colored(tracked, 10, 30, "0")
-    assert not (tracked[120, 130] == 128).all()
+    assert is_colored(picture, 150, 20)
+    assert is_colored(picture, 50, 100, "dot")
+    assert is_colored(picture, 200, 100, "box") and is_colored(picture, 270, 170, "box")
+
+
+def test_shapes_without_a_label_have_the_colour_of_their_place_and_no_caption() -> None:
+    mask = Mask(bitmap=np.ones((40, 60), bool), left=100, top=100)
+    tracked = drawn(Rectangle(box_xyxy=(10, 30, 50, 50)), None, mask, Rectangle(box_xyxy=(200, 20, 280, 60)))
+    assert is_colored(tracked, 10, 40, "0")
+    assert is_colored(tracked, 100, 120, "2") and not (tracked[120, 130] == 128).all()
     assert is_colored(tracked, 200, 40, "3")
-    clicked = overlay(GREY, {"mask": [[1, 1], [1, 1]], "bounds": [20, 30, 21, 31], "points": []})
-    assert not (clicked[30, 20] == 128).all()
-    assert (clicked[33, 23] == 128).all()
+    assert (tracked[:18] == 128).all()  # where captions would be
 
 
 @pytest.mark.parametrize("name", ["", "a", "car", "Auto ä"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import orjson
 from PIL import Image
 
 from common.cvat.annotation import from_annotation
-from common.cvat.reply import detector_reply
-from common.cvat.skeleton import skeleton_edges
 from common.vision.image import decode_image
 from tools.annotate.annotation_encoder import FrameAnnotations
 from tools.annotate.label_mapping import TaskLabel
@@ -25,14 +22,6 @@ class OverlayWriter:
     def __init__(self, labels: Sequence[TaskLabel], folder: Path):
         self._labels = {label.label.id: label for label in labels}
         self._folder = folder
-        self._edges = {
-            label.label.name: [
-                (label.label.sublabels[a].name, label.label.sublabels[b].name)
-                for a, b in skeleton_edges(label.label.svg)
-                if max(a, b) < len(label.label.sublabels)
-            ]
-            for label in labels
-        }
 
     def __call__(self, name: str, data: bytes, annotations: Sequence[Mapping[str, Any]]) -> Path:
         """Writes the picture of an image file with its annotations on it, and returns where."""
@@ -40,7 +29,7 @@ class OverlayWriter:
         for annotation in annotations:
             label = self._labels[annotation["label_id"]]
             shapes.append(from_annotation(annotation, label.label.name, label.ids))
-        drawn = overlay(decode_image(data), json.loads(detector_reply(shapes)), self._edges)
+        drawn = overlay(decode_image(data), shapes, [label.label for label in self._labels.values()])
         path = self._folder / (name if name.lower().endswith(".jpg") else f"{name}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(drawn).save(path, quality=90)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from common.cvat.annotation import LabelIds, to_annotation
+from common.cvat.reply import read_detector_reply, read_interactor_reply, read_reid_reply, read_tracker_reply
+from common.cvat.request import detector_body, interactor_body, reid_body, tracker_body
+from common.shapes import BoxXyxy, Rectangle
+from common.vision.geometry import clip_points
 from tools.draw import overlay
 from training.shapes.draw import draw_shapes
 
 Image = NDArray[np.uint8]
 PHOTOGRAPH = Path(__file__).with_name("cat_mug.jpg")
 
-MUG, LAMP, HEAD, KEYS = [58, 180, 308, 355], [145, 0, 318, 85], [440, 103, 612, 265], [526, 222, 640, 332]
+MUG, LAMP, HEAD, KEYS = (58, 180, 308, 355), (145, 0, 318, 85), (440, 103, 612, 265), (526, 222, 640, 332)
 _FRAMES = 12
 
 
@@ -49,8 +53,8 @@ def _text(photograph: Image) -> Scene:
     return Scene(
         "onnx-rapidocr-text",
         "Text in a photograph, found and read",
-        [lambda _: {"image": base64.b64encode(PHOTOGRAPH.read_bytes()).decode()}],
-        lambda reply: [overlay(photograph, reply)],
+        [lambda _: detector_body(PHOTOGRAPH.read_bytes())],
+        lambda reply: [overlay(photograph, read_detector_reply(reply))],
         ("Detector: text, found and read",),
         detail_xyxy=(30, 125, 478, 461),
     )
@@ -61,46 +65,33 @@ def _shapes() -> Scene:
     return Scene(
         "onnx-yolo-shapes",
         "Drawn shapes, found by a tiny YOLO with masks",
-        [lambda _: {"image": _png(drawn)}],
-        lambda reply: [overlay(drawn, reply)],
+        [lambda _: detector_body(_png(drawn))],
+        lambda reply: [overlay(drawn, read_detector_reply(reply))],
         ("Detector: masks of a YOLO model",),
     )
 
 
 def _click(photograph: Image) -> Scene:
-    body = {
-        "image": _png(photograph),
-        "pos_points": [[215, 225]],
-        "neg_points": [[200, 400]],
-        "obj_bbox": [MUG[:2], MUG[2:]],
-    }
+    body = interactor_body(_png(photograph), pos_points=[(215, 225)], neg_points=[(200, 400)], box_xyxy=MUG)
     return Scene(
         "opencv-grabcut",
         "The mug, cut out from a box, a click on it and one beside it",
         [lambda _: body],
-        lambda reply: [_with_prompt(overlay(photograph, reply), body)],
+        lambda reply: [_with_prompt(overlay(photograph, [read_interactor_reply(reply)]), body)],
         ("Interactor: cut out from a box and two clicks",),
     )
 
 
 def _track(photograph: Image) -> Scene:
     def later(k: int) -> Callable[[Any], dict[str, Any]]:
-        return lambda reply: {
-            "image": _png(moved(photograph, k)),
-            "shapes": [None, None],
-            "states": reply["states"],
-        }
+        return lambda reply: tracker_body(_png(moved(photograph, k)), states=read_tracker_reply(reply).states)
 
-    first = {
-        "image": _png(photograph),
-        "shapes": [{"type": "rectangle", "points": MUG}, {"type": "rectangle", "points": HEAD}],
-        "states": [],
-    }
+    first = tracker_body(_png(photograph), [Rectangle(box_xyxy=MUG), Rectangle(box_xyxy=HEAD)])
     return Scene(
         "opencv-opticalflow",
         f"The mug and the cat's head, followed over {_FRAMES} frames while the camera moves and zooms",
         [lambda _: first, *(later(k) for k in range(1, _FRAMES + 1))],
-        lambda reply: [overlay(moved(photograph, _FRAMES), reply)],
+        lambda reply: [overlay(moved(photograph, _FRAMES), read_tracker_reply(reply).shapes)],
         (f"Tracker: two objects, {_FRAMES} frames later",),
     )
 
@@ -109,19 +100,15 @@ def _again(photograph: Image) -> Scene:
     boxes0, order = [MUG, LAMP, HEAD, KEYS], [2, 0, 3, 1]
     after = moved(photograph, 3)
     boxes1 = [moved_box(boxes0[i], 3, photograph.shape[:2]) for i in order]
-    body = {
-        "image0": _png(photograph),
-        "image1": _png(after),
-        "boxes0": [_cvat_shape(box, 0) for box in boxes0],
-        "boxes1": [_cvat_shape(box, 1) for box in boxes1],
-        "max_distance": 100,
-    }
+    in_first, in_second = [_cvat_shape(box, 0) for box in boxes0], [_cvat_shape(box, 1) for box in boxes1]
+    body = reid_body(_png(photograph), _png(after), in_first, in_second, max_distance=100)
 
     def draw(reply: Any) -> list[Image]:
         names = [chr(ord("A") + i) for i in range(len(boxes0))]
-        found = {partner: name for name, partner in zip(names, reply, strict=True) if partner >= 0}
-        left = overlay(photograph, [_named(box, name) for box, name in zip(boxes0, names, strict=True)])
-        right = overlay(after, [_named(box, found.get(i, "?")) for i, box in enumerate(boxes1)])
+        partners = read_reid_reply(reply, len(boxes0), len(boxes1))
+        found = {partner: name for name, partner in zip(names, partners, strict=True) if partner >= 0}
+        left = overlay(photograph, [Rectangle(box_xyxy=b, label=name) for b, name in zip(boxes0, names, strict=True)])
+        right = overlay(after, [Rectangle(box_xyxy=b, label=found.get(i, "?")) for i, b in enumerate(boxes1)])
         return [left, right]
 
     captions = ("Re-identification: objects of one frame ...", "... and the same ones found in another")
@@ -136,12 +123,12 @@ def moved(image: Image, k: int) -> Image:
     return np.asarray(frame, np.uint8)
 
 
-def moved_box(box: list[int], k: int, size_hw: tuple[int, ...]) -> list[float]:
-    """Where a box [left, top, right, bottom] of the first frame is k frames later, inside the frame."""
-    matrix = _motion(k, (size_hw[0], size_hw[1]))
-    corners = (matrix[:, :2] @ np.array(box, np.float64).reshape(2, 2).T).T + matrix[:, 2]
-    left, top, right, bottom = np.clip(corners, 0, (size_hw[1], size_hw[0])).ravel().round(1).tolist()
-    return [left, top, right, bottom]
+def moved_box(box_xyxy: BoxXyxy, k: int, size_hw: tuple[int, int]) -> BoxXyxy:
+    """Where a box of the first frame is k frames later, inside the frame."""
+    matrix = _motion(k, size_hw)
+    corners = (matrix[:, :2] @ np.array(box_xyxy, np.float64).reshape(2, 2).T).T + matrix[:, 2]
+    left, top, right, bottom = clip_points(corners, size_hw).ravel().round(1).tolist()
+    return left, top, right, bottom
 
 
 def _motion(k: int, size_hw: tuple[int, int]) -> NDArray[np.float64]:
@@ -161,13 +148,9 @@ def _with_prompt(image: Image, body: dict[str, Any]) -> Image:
     return canvas
 
 
-def _cvat_shape(box: list[Any], frame: int) -> dict[str, Any]:
-    return {"type": "rectangle", "frame": frame, "label_id": 1, "points": box, "attributes": [], "group": 0}
+def _cvat_shape(box_xyxy: BoxXyxy, frame: int) -> dict[str, Any]:
+    return to_annotation(Rectangle(box_xyxy=box_xyxy), LabelIds(label=1), frame)
 
 
-def _named(box: list[Any], name: str) -> dict[str, Any]:
-    return {"type": "rectangle", "label": name, "points": box}
-
-
-def _png(image: Image) -> str:
-    return base64.b64encode(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()).decode()
+def _png(image: Image) -> bytes:
+    return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()

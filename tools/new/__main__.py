@@ -18,7 +18,9 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
-from common.cvat.skeleton import skeleton_edges
+from common.config import FunctionConfig
+from common.cvat.reply import read_detector_reply
+from common.cvat.request import detector_body
 from common.errors import FunctionError, StartupError, describe
 from common.networks.formats.signature import Hints
 from common.vision.image import decode_image
@@ -239,16 +241,9 @@ def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
         return 0, None
     PICTURES.mkdir(parents=True, exist_ok=True)
     drawing = PICTURES / f"{plan.name}.png"
-    PillowImage.fromarray(overlay(decode_image(picture.read_bytes(), "IMAGE"), reply, _edges(plan))).save(drawing)
-    return len(reply), drawing
-
-
-def _edges(plan: Plan) -> dict[str, list[tuple[str, str]]]:
-    edges: dict[str, list[tuple[str, str]]] = {}
-    for label in plan.labels:
-        joints = [part["name"] for part in label.get("sublabels", ())]
-        edges[label["name"]] = [(joints[a], joints[b]) for a, b in skeleton_edges(label.get("svg", ""))]
-    return edges
+    shapes, labels = read_detector_reply(reply), FunctionConfig.load(draft).labels.values()
+    PillowImage.fromarray(overlay(decode_image(picture.read_bytes(), "IMAGE"), shapes, labels)).save(drawing)
+    return len(shapes), drawing
 
 
 def _report(made: Made, seconds: float) -> None:

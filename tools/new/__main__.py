@@ -20,7 +20,6 @@ from PIL import Image as PillowImage
 
 from common.config import FunctionConfig
 from common.cvat.reply import read_detector_reply
-from common.cvat.request import detector_body
 from common.errors import FunctionError, StartupError, describe
 from common.networks.formats.signature import Hints
 from common.vision.image import decode_image

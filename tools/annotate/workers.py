@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from common.errors import FunctionError
 from common.networks.engine import choices
 from tools.annotate.errors import CannotRun
 from tools.annotate.predictor import FrameInput, FrameResult, Predictor, PredictorSpec
-from tools.workers.process import exit_words
+from tools.workers.process import exit_words, kill_group
 
 _START_SECONDS = 600.0  # a large model from a slow disk
 _MOST_FAILED_STARTS = 3
@@ -140,6 +141,8 @@ class ProcessWorker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        if self._process.pid is not None:
+            kill_group(self._process.pid)
 
     def _start(self) -> None:
         ours, theirs = _CONTEXT.Pipe()
@@ -238,6 +241,7 @@ class WorkerPool:
 
 def _serve(connection: Connection[Any, Any], spec: PredictorSpec, library: str) -> None:
     """In the worker's process: makes the predictor, says so, and answers blocks until the other end is closed."""
+    os.setsid()  # a group of its own, so that what the function starts can be ended with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: what has begun is finished
     try:
         with choices() as taken:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 
 from common.config import FunctionConfig
@@ -89,6 +91,21 @@ def test_a_picture_that_takes_too_long_is_given_up() -> None:
         assert time.monotonic() - begin < 40
     finally:
         worker.close()
+
+
+def test_what_a_worker_has_started_ends_with_it(tmp_path: Path) -> None:
+    directory = shutil.copytree(FUNCTIONS / "everything", tmp_path / "everything")
+    with (directory / "model_handler.py").open("a") as file:
+        file.write(
+            "\nimport pathlib, subprocess\n"
+            "pathlib.Path(__file__).with_name('pid').write_text(str(subprocess.Popen(['sleep', '600']).pid))\n"
+        )
+    (worker,) = start_processes(replace(spec(), directory=directory), 1, timeout_s=30)
+    child = psutil.Process(int((directory / "pid").read_text()))
+    assert child.is_running()
+    worker.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_worker_that_always_dies_is_given_up(worker: ProcessWorker) -> None:

@@ -28,26 +28,35 @@ from common.config import read_yaml, section
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler returned, as the wire would have it: `body` is the bytes that the client gets."""
+    """What a handler returned, as it is sent to the client."""
 
     status: int
+    """The HTTP status."""
     body: bytes
+    """As the client gets it."""
     content_type: str
+    """Of the body."""
     headers: dict[str, str]
+    """More headers, by name."""
 
     def json(self) -> Any:
+        """The parsed body. Raises ValueError when it is not JSON."""
         return json.loads(self.body)
 
 
 class LoadedFunction:
-    """One worker's copy of the function in a directory.
-
-    unique: give the module a name of its own, so that several functions fit in one process; their directories don't go
-    onto the import path then, as they do under Nuclio.
-    logger: a nuclio_sdk logger, or None for one that writes nothing below warnings.
-    """
+    """One worker's copy of the function in a directory."""
 
     def __init__(self, directory: str | Path, *, unique: bool = False, logger: Any = None, worker_id: int = 0):
+        """Imports the handler's module and calls its `init_context`; raises what that raises.
+
+        Args:
+            directory: the function's.
+            unique: whether the module gets a name of its own, so that several functions fit in one process; their
+                directories don't go onto the import path then, as they do under Nuclio.
+            logger: a nuclio_sdk logger; None for one that writes nothing below warnings.
+            worker_id: the number of the worker, from 0.
+        """
         directory = Path(directory).resolve()
         path = directory / "function.yaml"
         handler = str(section(read_yaml(path), "spec", path).get("handler", "main:handler"))
@@ -80,7 +89,15 @@ class LoadedFunction:
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Answers one request. `body`: bytes or text as they came, or any other value, sent as JSON."""
+        """Answers one request; raises what the handler raises.
+
+        Args:
+            body: bytes or text as they came; any other value is sent as JSON.
+            content_type: as in the request's header.
+            path: as in the request's first line.
+            method: of the HTTP request.
+            headers: more headers of the request.
+        """
         if not isinstance(body, (bytes, str)):
             body = json.dumps(body)
         raw = body.encode() if isinstance(body, str) else body

@@ -103,7 +103,7 @@ class _Announcement:
     sizes: Sizes
 
     async def show(self) -> None:
-        await asyncio.gather(*(served.pool.settled() for served in self.functions.values()))
+        await asyncio.gather(*(served.pool.wait_until_started() for served in self.functions.values()))
         if self.left_out:
             print(f"\n{report(self.left_out, self.sizes)}")
         rows = [("FUNCTION", "KIND", "STATE", "ADDRESS")]

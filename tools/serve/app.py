@@ -27,7 +27,9 @@ class Served:
     """A function with its workers and its port."""
 
     pool: Pool
+    """Its workers."""
     port: int
+    """Where it answers, as under Nuclio's HTTP trigger."""
 
     def to_nuclio(self) -> dict[str, Any]:
         """The function as the dashboard describes it."""
@@ -49,7 +51,11 @@ class Served:
 
 
 def function_app(served: Served) -> Starlette:
-    """Every path and method goes to the function, as under Nuclio's HTTP trigger."""
+    """Every path and method goes to the function, as under Nuclio's HTTP trigger.
+
+    Args:
+        served: the function.
+    """
 
     async def serve(request: Request) -> Response:
         if request.url.path.startswith("/__internal/health"):
@@ -61,7 +67,11 @@ def function_app(served: Served) -> Starlette:
 
 
 def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
-    """`/api/functions`, `/api/functions/{name}`, `/api/function_invocations`, and a page that lists the functions."""
+    """`/api/functions`, `/api/functions/{name}`, `/api/function_invocations`, and a page that lists the functions.
+
+    Args:
+        functions: by name.
+    """
 
     def in_scope(request: Request) -> bool:
         project = request.headers.get("x-nuclio-project-name") or PROJECT

@@ -142,7 +142,7 @@ class Pool:
         """Starts the workers; returns at once."""
         self._tasks = [asyncio.create_task(worker.keep_alive()) for worker in self._workers]
 
-    async def settled(self) -> None:
+    async def wait_until_started(self) -> None:
         """Waits until a worker is ready or all have given up."""
         while self.state == "building":
             await asyncio.sleep(0.02)
@@ -227,7 +227,7 @@ class _Worker:
     def __init__(self, pool: Pool, index: int):
         self._pool, self._index = pool, index
         self.process: asyncio.subprocess.Process | None = None
-        self.ready = self.failed = self._settled = False
+        self.ready = self.failed = self._permanent = False
         self.queued = False  # whether it is in the queue of idle workers; one that has died there is skipped
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
@@ -248,7 +248,7 @@ class _Worker:
             if problem:
                 self._pool.error = problem
                 self._log(f"can't start: {problem}")
-                if starts >= _STARTS_BEFORE_GIVING_UP or self._settled:
+                if starts >= _STARTS_BEFORE_GIVING_UP or self._permanent:
                     self.failed = True
                     return
             else:
@@ -308,8 +308,8 @@ class _Worker:
         except (OSError, asyncio.IncompleteReadError):
             return f"the worker process ended with {exit_words(await self.process.wait())} before it was ready"
         if not message["ready"]:
-            # A wrong setting stays wrong: what a function says of itself at start is not tried again.
-            self._settled = bool(message.get("settled"))
+            # A wrong setting stays wrong: another start would fail in the same way.
+            self._permanent = bool(message.get("permanent"))
             return str(message["error"])
         self.ready = True
         return ""

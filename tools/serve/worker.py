@@ -19,6 +19,7 @@ from tools.wrapper import LoadedFunction, Reply
 
 
 def main() -> None:
+    """Loads the function, says whether that went well, and answers requests until the server is gone."""
     directory, descriptor, worker_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     connection = socket.socket(fileno=descriptor)
     function_yaml.provide(Path(directory))
@@ -27,10 +28,10 @@ def main() -> None:
     try:
         function = LoadedFunction(directory, logger=logger, worker_id=worker_id)
     except BaseException as error:
-        settled = isinstance(error, StartupError)
-        text = str(error) if settled else f"{type(error).__name__}: {str(error)[:2000]}"
-        connection.sendall(messages.pack({"ready": False, "error": text, "settled": settled}))
-        if settled:
+        permanent = isinstance(error, StartupError)
+        text = str(error) if permanent else f"{type(error).__name__}: {str(error)[:2000]}"
+        connection.sendall(messages.pack({"ready": False, "error": text, "permanent": permanent}))
+        if permanent:
             sys.exit(1)
         raise
     connection.sendall(messages.pack({"ready": True}))

@@ -1,7 +1,8 @@
-"""Model files on a named device: ONNX Runtime (CPU, CUDA, TensorRT) and OpenVINO (CPU) behind one small interface.
+"""Model files on a device: ONNX Runtime (CPU, CUDA, TensorRT) and OpenVINO (CPU) behind one small interface.
 
-A device that was asked for and isn't there is an error with its remedy, never a slower device in silence. On a CPU, when
-both libraries are installed, `auto` runs the model on each and takes the faster one; the log says what was measured.
+A device that was asked for but is missing is an error that says what to do, never a silent fallback to a slower device.
+On a CPU with both libraries installed, `auto` runs the model on each and takes the faster one; the log says what was
+measured.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from common.errors import StartupError, describe
 
 ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("f32", "bf16", "f16")
-_MEASURE_SECONDS = 0.8  # for all engines; however slow the model, each runs it twice at least
+_MEASURE_SECONDS = 0.8  # for all engines together; each runs the model at least twice
 _CHOICES: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("choices", default=None)
 _LOG = logging.getLogger(__name__)
 _ONNX_DTYPES = {"float": "float32", "double": "float64"}  # the rest are numpy's names
@@ -36,23 +37,37 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output of a model. shape: None where the size is free."""
+    """An input or output of a model."""
 
     name: str
+    """As in the file."""
     shape: tuple[int | None, ...]
+    """Sizes of its axes, None where the size is free."""
     dtype: np.dtype[Any]
+    """Type of its values."""
 
 
 class Engine(Protocol):
-    """A loaded model. description: which engine on which device. metadata: the texts stored in the file."""
+    """A loaded model."""
 
     description: str
+    """Which engine on which device."""
     inputs: tuple[Tensor, ...]
+    """What the model takes, in its order."""
     outputs: tuple[Tensor, ...]
+    """What the model gives, in its order."""
     metadata: Mapping[str, str]
+    """The texts stored in the file."""
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """The outputs for the inputs, both in the model's order; inputs are cast to the model's types."""
+        """Runs the model once.
+
+        Args:
+            arrays: The inputs in the model's order; they are cast to its types.
+
+        Returns:
+            The outputs in the model's order.
+        """
         ...
 
 
@@ -66,13 +81,20 @@ def open_engine(
     example: Callable[[Engine], Sequence[Array]] | None = None,
     fixed: bool = False,
 ) -> Engine:
-    """Loads an ONNX file (or its bytes) or an OpenVINO .xml.
+    """Loads a model file.
 
-    device: "cpu", "cuda" or "cuda:1". engine: one of ENGINES. threads: of a CPU engine.
-    precision: one of PRECISIONS, of OpenVINO's arithmetic; less than f32 is faster where the CPU has it, and less exact.
-    example: makes inputs as they will be, for measuring; None: zeros, of a model whose sizes are all fixed.
-    fixed: all inputs will have the shapes of the example, which lets OpenVINO plan for them.
-    Raises StartupError when the file is no model, or a device or library that was asked for is not there.
+    Args:
+        model: An ONNX file, its bytes, or an OpenVINO .xml.
+        device: "cpu", "cuda" or "cuda:1".
+        engine: One of ENGINES.
+        threads: How many a CPU engine may use.
+        precision: One of PRECISIONS, of OpenVINO's arithmetic; less than f32 is faster on CPUs that support it, and less
+            exact.
+        example: Makes inputs like those to come, for measuring; None: zeros, for a model whose sizes are all fixed.
+        fixed: Whether all inputs will have the shapes of the example, which lets OpenVINO plan for them.
+
+    Raises:
+        StartupError: The file is not a model, or a device or library that was asked for is missing.
     """
     index = cuda_index(device)
     if engine not in ENGINES:
@@ -106,14 +128,18 @@ def open_engine(
 
 
 def note_choice(library: str) -> None:
-    """Says that `library` was chosen by measuring, to whoever listens by `choices`."""
+    """Reports to `choices` that a library was chosen by measuring.
+
+    Args:
+        library: "onnxruntime" or "openvino".
+    """
     if (taken := _CHOICES.get()) is not None:
         taken.append(library)
 
 
 @contextlib.contextmanager
 def choices() -> Iterator[list[str]]:
-    """What `auto` takes while this is open, in order; for processes that have to agree."""
+    """Collects what `auto` chooses while this is open, in order; for processes that have to agree."""
     taken: list[str] = []
     token = _CHOICES.set(taken)
     try:
@@ -123,7 +149,17 @@ def choices() -> Iterator[list[str]]:
 
 
 def cuda_index(device: str) -> int | None:
-    """The number of a CUDA device, None for the CPU. Raises StartupError for another name."""
+    """The number of a CUDA device.
+
+    Args:
+        device: The option DEVICE: "cpu", "cuda" or "cuda:<number>".
+
+    Returns:
+        The number, None for the CPU.
+
+    Raises:
+        StartupError: The name is none of these.
+    """
     match = re.fullmatch(r"(cpu)|cuda(?::(\d+))?", device.strip().lower())
     if match is None:
         raise StartupError(f"DEVICE: expected cpu, cuda or cuda:<number>, got {describe(device)}")
@@ -131,7 +167,14 @@ def cuda_index(device: str) -> int | None:
 
 
 def torch_device(name: str) -> Any:
-    """The torch device of an option DEVICE. Raises StartupError when it is not there, with the remedy."""
+    """A device of torch.
+
+    Args:
+        name: The option DEVICE: "cpu", "cuda" or "cuda:<number>".
+
+    Raises:
+        StartupError: The machine has no such device; with what to do about it.
+    """
     import torch
 
     index = cuda_index(name)
@@ -146,9 +189,20 @@ def torch_device(name: str) -> Any:
 
 
 class OnnxRuntimeEngine:
-    """A model in ONNX Runtime. cuda: the number of a CUDA device, None for the CPU."""
+    """A model in ONNX Runtime."""
 
     def __init__(self, model: str | Path | bytes, *, threads: int = 1, cuda: int | None = None, tensorrt: bool = False):
+        """Loads the model.
+
+        Args:
+            model: An ONNX file or its bytes.
+            threads: How many it may use on a CPU.
+            cuda: The number of a CUDA device, None for the CPU.
+            tensorrt: Whether TensorRT runs it on that device.
+
+        Raises:
+            StartupError: The file is not a model, or the library or device is missing.
+        """
         if not _installed("onnxruntime"):
             raise StartupError("ONNX Runtime is not installed: pip install onnxruntime (onnxruntime-gpu for CUDA)")
         import onnxruntime as ort
@@ -182,6 +236,11 @@ class OnnxRuntimeEngine:
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """As `Engine.run`.
+
+        Args:
+            arrays: The inputs in the model's order.
+        """
         feed = {
             port.name: array.astype(port.dtype, copy=False) for port, array in zip(self.inputs, arrays, strict=True)
         }
@@ -190,7 +249,7 @@ class OnnxRuntimeEngine:
 
 
 class OpenVinoEngine:
-    """A model in OpenVINO on the CPU. example: as for `open_engine`, to fix the free sizes of its inputs."""
+    """A model in OpenVINO on the CPU."""
 
     def __init__(
         self,
@@ -200,6 +259,17 @@ class OpenVinoEngine:
         precision: str = "f32",
         example: Callable[[Engine], Sequence[Array]] | None = None,
     ):
+        """Loads the model.
+
+        Args:
+            model: An ONNX file, its bytes, or an OpenVINO .xml.
+            threads: How many it may use.
+            precision: One of PRECISIONS, of its arithmetic.
+            example: As for `open_engine`; fixes the free sizes of the inputs. None leaves them free.
+
+        Raises:
+            StartupError: The file is not a model, or the library is missing.
+        """
         if not _installed("openvino"):
             raise StartupError("OpenVINO is not installed: pip install openvino")
         import openvino
@@ -231,6 +301,11 @@ class OpenVinoEngine:
         self.description = f"OpenVINO {version} on CPU, {threads} threads, {precision}"
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """As `Engine.run`.
+
+        Args:
+            arrays: The inputs in the model's order.
+        """
         inputs = [
             np.ascontiguousarray(array, dtype=port.dtype) for port, array in zip(self.inputs, arrays, strict=True)
         ]
@@ -276,8 +351,10 @@ def _example_inputs(engine: Engine, example: Callable[[Engine], Sequence[Array]]
 
 
 def _measure(engines: Sequence[Engine], inputs: Sequence[Array]) -> dict[int, float]:
-    """Seconds of the fastest run of each engine that can run the inputs, by its place. In turns, so that what else the
-    machine does meets all of them. Raises StartupError when none can run them."""
+    """Seconds of the fastest run of each engine that can run the inputs, by its index.
+
+    The engines alternate, so that other load on the machine affects all of them. Raises StartupError when none can run.
+    """
     best: dict[int, float] = {}
     problems = []
     for i, engine in enumerate(engines):
@@ -331,7 +408,7 @@ def _openvino_tensor(port: Any, fallback: str) -> Tensor:
 
 def _openvino_metadata(read: Any, model: str | Path | bytes) -> dict[str, str]:
     if not isinstance(model, bytes) and Path(model).suffix == ".xml":
-        # Exporters to OpenVINO put a metadata.yaml beside the model.
+        # Exporters to OpenVINO write a metadata.yaml beside the model.
         beside = Path(model).with_name("metadata.yaml")
         if not beside.is_file():
             return {}

@@ -14,15 +14,23 @@ from common.errors import StartupError
 
 
 def load_handler_class(directory: str | Path) -> type:
-    """The class ModelHandler of `model_handler.py` in a directory. Raises StartupError when there is none."""
+    """The class ModelHandler of a function.
+
+    Args:
+        directory: The function's directory, with its `model_handler.py`.
+
+    Raises:
+        StartupError: The file, or the class in it, is missing.
+    """
     path = Path(directory).resolve() / "model_handler.py"
     name = f"model_handler_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
     module = sys.modules.get(name)
     if module is None:
         if not path.is_file():
-            raise StartupError(f"{path}: there is no such file")
+            raise StartupError(f"{path}: no such file")
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None  # a .py path always has both
+        if spec is None or spec.loader is None:
+            raise StartupError(f"{path}: not a Python module")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
@@ -32,5 +40,5 @@ def load_handler_class(directory: str | Path) -> type:
             raise
     handler_class = getattr(module, "ModelHandler", None)
     if not isinstance(handler_class, type):
-        raise StartupError(f"{path}: expected a class ModelHandler")
+        raise StartupError(f"{path}: expected a class named ModelHandler")
     return handler_class

@@ -15,7 +15,6 @@ from common.shapes import Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
 from common.vision.geometry import rotated_corners
 from common.vision.mask import mask_to_outline
 
-# Task -> label types that its results can be given as.
 LABEL_TYPES = {
     "detect": ("rectangle", "any"),
     "segment": ("mask", "polygon", "rectangle", "any"),
@@ -23,31 +22,41 @@ LABEL_TYPES = {
     "obb": ("rectangle", "polygon", "any"),
     "classify": ("tag", "any"),
 }
+"""Task -> types of labels that its results can have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """N results, all in pixels of the image.
-
-    scores: (N,). classes: (N,) the model's class indices.
-    boxes_xyxy: (N, 4) inside the image; None of a classification.
-    rotated_xywhr: (N, 5) centre, size, angle in radians, clockwise on the screen; of oriented boxes.
-    masks: N of the image, none empty. joints: (N, K, 3) x, y, visibility from 0 to 1.
-    """
+    """N results, all in pixels of the image."""
 
     scores: NDArray[np.float32]
+    """(N,), 0 to 1."""
     classes: NDArray[np.int64]
+    """(N,) the model's class indices."""
     boxes_xyxy: NDArray[np.float64] | None = None
+    """(N, 4) left, top, right, bottom, inside the image; None for a classification."""
     rotated_xywhr: NDArray[np.float64] | None = None
+    """(N, 5) centre x, y, width, height, angle in radians, clockwise on the screen; for rotated boxes."""
     masks: tuple[Mask, ...] | None = None
+    """N masks, none empty; for segmentation."""
     joints: NDArray[np.float64] | None = None
+    """(N, K, 3) x, y, visibility from 0 to 1; for poses."""
 
 
 def class_labels(labels: Labels, names: tuple[str, ...] | None, count: int | None, by_id: bool) -> dict[int, Label]:
     """Which label each class of the model has; classes without one are left out of the results.
 
-    names, count: of the model's classes, None where its file doesn't say. by_id: take a label's id as the class, whatever
-    the names. Raises StartupError when labels and model don't belong together.
+    Args:
+        labels: The function's labels.
+        names: The names of the model's classes, None where its file has none.
+        count: How many classes the model has, None where its file doesn't say.
+        by_id: Whether the id of a label is its class index, whatever the names.
+
+    Returns:
+        Class index -> label.
+
+    Raises:
+        StartupError: Labels and model don't belong together.
     """
     if names is None or by_id:
         highest = len(names) if names is not None else count
@@ -72,7 +81,16 @@ def class_labels(labels: Labels, names: tuple[str, ...] | None, count: int | Non
 
 
 def check_types(labels: Labels, task: str, joints: tuple[int, int] | None = None) -> None:
-    """Raises StartupError when results of a task can't be given as the labels' types."""
+    """Checks that results of a task can be returned as the labels' types.
+
+    Args:
+        labels: The function's labels.
+        task: One of LABEL_TYPES.
+        joints: (How many joints, values of each) of a pose, None where that is unknown.
+
+    Raises:
+        StartupError: A label has another type, or another number of joints.
+    """
     allowed = LABEL_TYPES[task]
     if wrong := [label.name for label in labels.values() if label.type not in allowed]:
         raise StartupError(
@@ -89,8 +107,12 @@ def check_types(labels: Labels, task: str, joints: tuple[int, int] | None = None
 def to_shapes(found: Found, labels: Mapping[int, Label], joint_threshold: float, tolerance: float = 1.0) -> list[Shape]:
     """The results whose class has a label, as shapes of that label's type.
 
-    joint_threshold: the lowest visibility of a joint; others are outside. A skeleton without a visible joint is left out.
-    tolerance: in pixels, of the polygons made of masks.
+    Args:
+        found: The results.
+        labels: Class index -> label.
+        joint_threshold: The lowest visibility of a joint; other joints are outside. A skeleton without a visible joint is
+            left out.
+        tolerance: How far the polygon made of a mask may leave its edge, pixels.
     """
     return [
         shape for i, label in _labelled(found, labels) for shape in _shape(found, i, label, joint_threshold, tolerance)

@@ -1,4 +1,4 @@
-"""The machine's share of a function: how many threads a worker may use, and that it keeps memory it will use again."""
+"""A worker's share of the machine: how many threads it may use, and that it keeps memory it will need again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def available_cores() -> float:
-    """Cores that this process may use: its CPU affinity, and the quota of its container where there is one."""
+    """Cores that this process may use, by its CPU affinity and the quota of its container."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -25,7 +25,14 @@ def available_cores() -> float:
 
 
 def threads_per_worker(workers: int) -> int:
-    """Threads for each of `workers` processes: the environment variable THREADS, or an equal share of the cores."""
+    """Threads for each worker: the environment variable THREADS, or an equal share of the cores.
+
+    Args:
+        workers: How many processes share the cores.
+
+    Raises:
+        StartupError: THREADS is not a positive whole number.
+    """
     text = os.environ.get("THREADS", "").strip()
     if not text:
         return max(1, int(available_cores() / max(workers, 1)))
@@ -35,7 +42,14 @@ def threads_per_worker(workers: int) -> int:
 
 
 def limit_threads(workers: int) -> int:
-    """Tells the libraries that a handler imports later how many threads to use; returns that number."""
+    """Limits the threads of libraries that are imported later, by their environment variables.
+
+    Args:
+        workers: How many processes share the cores.
+
+    Returns:
+        The number of threads, as `threads_per_worker` has it.
+    """
     threads = threads_per_worker(workers)
     for variable in _LIBRARY_VARIABLES:
         os.environ.setdefault(variable, str(threads))
@@ -43,10 +57,13 @@ def limit_threads(workers: int) -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep freed memory for the next arrays; returns whether it could be told (glibc).
+    """Makes the C library keep freed memory for the next arrays.
 
-    Left to itself it gives arrays of more than 32 MB back at once and gets them anew from the system page by page: for
-    a network on a large image, a third of the time. The worker's memory then stays at its highest.
+    By default it returns arrays of more than 32 MB to the system at once and gets them again page by page: a third of the
+    time of a network on a large image. With this, a worker's memory stays at its peak.
+
+    Returns:
+        Whether it worked; it needs glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

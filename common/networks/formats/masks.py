@@ -139,8 +139,11 @@ class _Span:
 
     @classmethod
     def around(cls, first: int, last: int, fine: int, length: int) -> _Span:
-        """The smallest around image pixels first to last, and what they are interpolated from, where `fine` prototype pixels
-        lie under `length` image pixels: both have edges in common at each of their greatest common divisor's parts."""
+        """The smallest span around image pixels first to last and around what they are interpolated from.
+
+        `fine` prototype pixels lie under `length` image pixels: both have edges in common at each of their greatest common
+        divisor's parts.
+        """
         parts = math.gcd(fine, length)
         wanted = _part(first, last, fine, length)
         begin, end = wanted[0] * parts // fine, -(-wanted[1] * parts // fine)

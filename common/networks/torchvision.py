@@ -1,7 +1,7 @@
-"""Torchvision's models: any of its names, with its published weights or a file of one's own.
+"""Torchvision's models, by name, with their published weights or a file of your own.
 
-The weights are loaded by torchvision's own builders, so that what they do beyond reading a file is done here as well,
-but from files that `common.networks.weights` has checked, and without pickle.
+Torchvision's own builders load the weights, because they do more than read a file; but from files that
+`common.networks.weights` has checked, and without pickle.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from common.config import FunctionConfig
@@ -25,21 +26,15 @@ from common.protocol import Image
 from common.shapes import Joint, Mask, Rectangle, Shape, Skeleton, Tag
 
 _LOG = logging.getLogger(__name__)
-_LEVEL = 0.5  # of a mask's probability
+_MASK_THRESHOLD = 0.5
 _BUILDING = threading.Lock()
+
+Output = dict[str, NDArray[Any]]
+"""What a model says about a picture, as torchvision names it: boxes, labels, scores, masks, keypoints."""
 
 
 class TorchvisionHandler:
-    """Options:
-
-    VARIANT: a model's name, with `.` and the name of its weights when they are not the default ones; see weights.yaml.
-    MODEL_PATH: a file with other weights for that model (a state dict, .pth or .safetensors).
-    CLASSES: how many classes those weights have, the background included where the model has one; as published when
-    left out.
-    MIN_SIZE: pixels of the shorter side to which a picture is resized, where the model resizes it (SSD does not): less is
-    faster and finds less; as published when left out.
-    DEVICE: cpu, cuda or cuda:<number>.
-    """
+    """A model of torchvision; subclasses make shapes of what it finds."""
 
     def __init__(
         self,
@@ -51,6 +46,22 @@ class TorchvisionHandler:
         min_size: int | None = None,
         device: str = "cpu",
     ):
+        """Loads the model; each argument but `config` is an option of that name.
+
+        Args:
+            config: The function's function.yaml.
+            variant: A model's name, with `.` and the name of its weights when they are not the default ones; see
+                weights.yaml.
+            model_path: A file with other weights for that model: a state dict, .pth or .safetensors.
+            classes: How many classes those weights have, the background included where the model has one; None: as
+                published.
+            min_size: Pixels of the shorter side to which a picture is resized, where the model resizes it (SSD does not):
+                less is faster and finds less. None: as published.
+            device: cpu, cuda or cuda:<number>.
+
+        Raises:
+            StartupError: An option is wrong, or the weights don't fit the model or the function's labels.
+        """
         import torch
 
         self._device = torch_device(device)
@@ -77,29 +88,44 @@ class TorchvisionHandler:
         _LOG.info("%s from %s on %s", name, path.name, self._device)
 
     def infer(self, image: Image, threshold: float) -> list[Shape]:
-        return self.infer_batch([image], threshold)[0]
+        """What the model finds.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            threshold: The lowest score, 0 to 1.
+        """
+        (shapes,) = self._infer_alike([image], threshold)
+        return shapes
 
     def infer_batch(self, images: Sequence[Image], threshold: float) -> list[list[Shape]]:
-        """As `infer` for each of some images, together where they are of one size: then the results are the same."""
-        import torch
+        """As `infer` for several images; those of one size go through the network together, with the same results.
 
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            threshold: The lowest score, 0 to 1.
+        """
         found: dict[int, list[Shape]] = {}
         sizes: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             sizes.setdefault(image.shape, []).append(i)
         for alike in sizes.values():
-            # From pictures and not from arrays: torchvision resizes the two in different ways.
-            inputs = [self._transforms(PillowImage.fromarray(images[i])).to(self._device) for i in alike]
-            with torch.inference_mode():
-                outputs = self._run(inputs)
-            found.update({i: self._shapes(output, threshold) for i, output in zip(alike, outputs, strict=True)})
+            found.update(zip(alike, self._infer_alike([images[i] for i in alike], threshold), strict=True))
         return [found[i] for i in range(len(images))]
 
-    def _run(self, inputs: list[Any]) -> list[dict[str, np.ndarray[Any, Any]]]:
+    def _infer_alike(self, images: Sequence[Image], threshold: float) -> list[list[Shape]]:
+        """The shapes in each of some images of one size."""
+        import torch
+
+        # From pictures and not from arrays: torchvision resizes the two in different ways.
+        inputs = [self._transforms(PillowImage.fromarray(image)).to(self._device) for image in images]
+        with torch.inference_mode():
+            return [self._shapes(output, threshold) for output in self._run(inputs)]
+
+    def _run(self, inputs: list[Any]) -> list[Output]:
         """What a detection model says about each picture, as arrays."""
         return [{name: value.cpu().numpy() for name, value in output.items()} for output in self._model(inputs)]
 
-    def _shapes(self, output: dict[str, np.ndarray[Any, Any]], threshold: float) -> list[Shape]:
+    def _shapes(self, output: Output, threshold: float) -> list[Shape]:
         shapes = []
         for i in np.flatnonzero(output["scores"] >= threshold):
             label = self._labels.get(int(output["labels"][i]))
@@ -107,15 +133,15 @@ class TorchvisionHandler:
                 shapes.append(shape)
         return shapes
 
-    def _shape(self, output: dict[str, np.ndarray[Any, Any]], i: int, label: str, score: float) -> Shape | None:
-        """The shape of one object; None when there is nothing to see of it."""
+    def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
+        """The shape of one object; None when none of it is visible."""
         raise NotImplementedError
 
 
 class Classification(TorchvisionHandler):
     """The likeliest class of the whole picture as a tag."""
 
-    def _run(self, inputs: list[Any]) -> list[dict[str, np.ndarray[Any, Any]]]:
+    def _run(self, inputs: list[Any]) -> list[Output]:
         import torch
 
         scores = self._model(torch.stack(inputs)).softmax(dim=1)
@@ -123,14 +149,14 @@ class Classification(TorchvisionHandler):
         pairs = zip(best.cpu().numpy(), labels.cpu().numpy(), strict=True)
         return [{"scores": np.array([score]), "labels": np.array([label])} for score, label in pairs]
 
-    def _shape(self, output: dict[str, np.ndarray[Any, Any]], i: int, label: str, score: float) -> Shape | None:
+    def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
         return Tag(label=label, score=score)
 
 
 class Detection(TorchvisionHandler):
     """Boxes."""
 
-    def _shape(self, output: dict[str, np.ndarray[Any, Any]], i: int, label: str, score: float) -> Shape | None:
+    def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
         left, top, right, bottom = (float(v) for v in output["boxes"][i])
         if round(right, 2) <= round(left, 2) or round(bottom, 2) <= round(top, 2):
             return None
@@ -140,11 +166,11 @@ class Detection(TorchvisionHandler):
 class InstanceSegmentation(TorchvisionHandler):
     """Masks."""
 
-    def _shape(self, output: dict[str, np.ndarray[Any, Any]], i: int, label: str, score: float) -> Shape | None:
+    def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
         # The masks are as large as the picture, but mean nothing beyond their box.
         (left, top), (right, bottom) = (np.floor(output["boxes"][i][:2]), np.ceil(output["boxes"][i][2:]))
         rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
-        inside = Mask.from_full(output["masks"][i, 0, rows, columns] >= _LEVEL, label=label, score=score)
+        inside = Mask.from_full(output["masks"][i, 0, rows, columns] >= _MASK_THRESHOLD, label=label, score=score)
         if not inside.bitmap.size:
             return None
         return Mask(
@@ -157,11 +183,7 @@ class InstanceSegmentation(TorchvisionHandler):
 
 
 class KeypointDetection(TorchvisionHandler):
-    """Skeletons.
-
-    JOINT_THRESHOLD: joints with a lower score are not visible; torchvision gives logits, 0 is an even chance. Left out:
-    all joints are.
-    """
+    """Skeletons."""
 
     def __init__(
         self,
@@ -174,6 +196,18 @@ class KeypointDetection(TorchvisionHandler):
         device: str = "cpu",
         joint_threshold: float | None = None,
     ):
+        """Loads the model; each argument but `config` is an option of that name.
+
+        Args:
+            config: As for every model of torchvision.
+            variant: As for every model of torchvision.
+            model_path: As for every model of torchvision.
+            classes: As for every model of torchvision.
+            min_size: As for every model of torchvision.
+            device: As for every model of torchvision.
+            joint_threshold: Joints with a lower score are not visible; torchvision gives logits, 0 is an even chance. None:
+                all joints are visible.
+        """
         super().__init__(
             config, variant=variant, model_path=model_path, classes=classes, min_size=min_size, device=device
         )
@@ -183,7 +217,7 @@ class KeypointDetection(TorchvisionHandler):
             for label in config.labels.values()
         }
 
-    def _shape(self, output: dict[str, np.ndarray[Any, Any]], i: int, label: str, score: float) -> Shape | None:
+    def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
         points, scores = output["keypoints"][i], output["keypoints_scores"][i]
         visible = points[:, 2] > 0
         if self._joint_threshold is not None:
@@ -225,7 +259,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each kind of damage has a class of its own
-        raise StartupError(f"{path}: no file of weights: {type(error).__name__}: {str(error)[:200]}") from error
+        raise StartupError(f"{path}: not a file of weights: {type(error).__name__}: {str(error)[:200]}") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # what torchvision's own training scripts save
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -247,7 +281,7 @@ def _build(name: str, weights: Any, state: dict[str, Any], path: Path, settings:
 
 
 def _build_own(name: str, classes: int, state: dict[str, Any], path: Path, settings: dict[str, Any]) -> Any:
-    """A model with a head of one's own. It has no memory of how often its normalizations were trained; nobody needs it."""
+    """A model with a head of its own number of classes; only the counters of its batch normalizations may be missing."""
     from torchvision import models
 
     if name in models.list_models(module=models.detection):
@@ -259,7 +293,7 @@ def _build_own(name: str, classes: int, state: dict[str, Any], path: Path, setti
         raise _misfit(name, path, error) from error
     missing = [key for key in report.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or report.unexpected_keys:
-        raise _misfit(name, path, f"missing: {missing[:3]}, not expected: {report.unexpected_keys[:3]}")
+        raise _misfit(name, path, f"missing: {missing[:3]}, unexpected: {report.unexpected_keys[:3]}")
     return model
 
 
@@ -270,7 +304,7 @@ def _misfit(name: str, path: Path, problem: object) -> StartupError:
 
 @contextmanager
 def _fetching_nothing(state: dict[str, Any]) -> Iterator[None]:
-    """Inside, torchvision gets the tensors that it would fetch by address from here."""
+    """While this is open, torchvision gets `state` in place of the weights that it would download."""
     from torchvision.models import _api
 
     with _BUILDING:

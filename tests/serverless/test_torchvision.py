@@ -226,7 +226,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"no weights")
     options = {"model_path": str(path)}
-    with pytest.raises(StartupError, match="no file of weights"):
+    with pytest.raises(StartupError, match="not a file of weights"):
         native.create(DIRECTORY / "detection", options)
     torch.save([1, 2], path)
     with pytest.raises(StartupError, match="expected a state dict"):

@@ -33,12 +33,12 @@ def test_dataclasses_in_it_find_their_module(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "ModelHandler = 5", "def ModelHandler(config): ..."])
 def test_without_the_class(tmp_path: Path, text: str) -> None:
-    with pytest.raises(StartupError, match=r"model_handler\.py: expected a class ModelHandler$"):
+    with pytest.raises(StartupError, match=r"model_handler\.py: expected a class named ModelHandler$"):
         load_handler_class(handler_file(tmp_path / "a", text))
 
 
 def test_without_the_file(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match=r"model_handler\.py: there is no such file$"):
+    with pytest.raises(StartupError, match=r"model_handler\.py: no such file$"):
         load_handler_class(tmp_path)
 
 

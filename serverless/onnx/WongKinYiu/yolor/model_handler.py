@@ -1,3 +1,5 @@
+"""YOLOR: boxes."""
+
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

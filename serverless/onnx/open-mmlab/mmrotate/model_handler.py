@@ -1,3 +1,5 @@
+"""MMRotate: rotated boxes."""
+
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,3 +1,5 @@
+"""YOLO: tags."""
+
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

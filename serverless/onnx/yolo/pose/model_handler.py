@@ -1,3 +1,5 @@
+"""YOLO: skeletons."""
+
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

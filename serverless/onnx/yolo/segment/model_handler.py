@@ -1,3 +1,5 @@
+"""YOLO: masks."""
+
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,3 +1,5 @@
+"""Torchvision: tags."""
+
 from common.networks.torchvision import Classification as ModelHandler
 
 __all__ = ["ModelHandler"]

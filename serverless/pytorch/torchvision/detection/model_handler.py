@@ -1,3 +1,5 @@
+"""Torchvision: boxes."""
+
 from common.networks.torchvision import Detection as ModelHandler
 
 __all__ = ["ModelHandler"]

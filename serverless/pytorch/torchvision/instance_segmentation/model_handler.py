@@ -1,3 +1,5 @@
+"""Torchvision: masks."""
+
 from common.networks.torchvision import InstanceSegmentation as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,3 +1,5 @@
+"""Torchvision: skeletons."""
+
 from common.networks.torchvision import KeypointDetection as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -189,20 +189,19 @@ def torch_device(name: str) -> Any:
 
 
 class OnnxRuntimeEngine:
-    """A model in ONNX Runtime."""
+    """A model in ONNX Runtime.
+
+    Args:
+        model: An ONNX file or its bytes.
+        threads: How many it may use on a CPU.
+        cuda: The number of a CUDA device, None for the CPU.
+        tensorrt: Whether TensorRT runs it on that device.
+
+    Raises:
+        StartupError: The file is not a model, or the library or device is missing.
+    """
 
     def __init__(self, model: str | Path | bytes, *, threads: int = 1, cuda: int | None = None, tensorrt: bool = False):
-        """Loads the model.
-
-        Args:
-            model: An ONNX file or its bytes.
-            threads: How many it may use on a CPU.
-            cuda: The number of a CUDA device, None for the CPU.
-            tensorrt: Whether TensorRT runs it on that device.
-
-        Raises:
-            StartupError: The file is not a model, or the library or device is missing.
-        """
         if not _installed("onnxruntime"):
             raise StartupError("ONNX Runtime is not installed: pip install onnxruntime (onnxruntime-gpu for CUDA)")
         import onnxruntime as ort
@@ -249,7 +248,17 @@ class OnnxRuntimeEngine:
 
 
 class OpenVinoEngine:
-    """A model in OpenVINO on the CPU."""
+    """A model in OpenVINO on the CPU.
+
+    Args:
+        model: An ONNX file, its bytes, or an OpenVINO .xml.
+        threads: How many it may use.
+        precision: One of PRECISIONS, of its arithmetic.
+        example: As for `open_engine`; fixes the free sizes of the inputs. None leaves them free.
+
+    Raises:
+        StartupError: The file is not a model, or the library is missing.
+    """
 
     def __init__(
         self,
@@ -259,17 +268,6 @@ class OpenVinoEngine:
         precision: str = "f32",
         example: Callable[[Engine], Sequence[Array]] | None = None,
     ):
-        """Loads the model.
-
-        Args:
-            model: An ONNX file, its bytes, or an OpenVINO .xml.
-            threads: How many it may use.
-            precision: One of PRECISIONS, of its arithmetic.
-            example: As for `open_engine`; fixes the free sizes of the inputs. None leaves them free.
-
-        Raises:
-            StartupError: The file is not a model, or the library is missing.
-        """
         if not _installed("openvino"):
             raise StartupError("OpenVINO is not installed: pip install openvino")
         import openvino

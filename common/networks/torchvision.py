@@ -34,7 +34,24 @@ Output = dict[str, NDArray[Any]]
 
 
 class TorchvisionHandler:
-    """A model of torchvision; subclasses make shapes of what it finds."""
+    """A model of torchvision; subclasses make shapes of what it finds.
+
+    Each argument but `config` is an option of that name.
+
+    Args:
+        config: The function's function.yaml.
+        variant: A model's name, with `.` and the name of its weights when they are not the default ones; see
+            weights.yaml.
+        model_path: A file with other weights for that model: a state dict, .pth or .safetensors.
+        classes: How many classes those weights have, the background included where the model has one; None: as
+            published.
+        min_size: Pixels of the shorter side to which a picture is resized, where the model resizes it (SSD does not):
+            less is faster and finds less. None: as published.
+        device: cpu, cuda or cuda:<number>.
+
+    Raises:
+        StartupError: An option is wrong, or the weights don't fit the model or the function's labels.
+    """
 
     def __init__(
         self,
@@ -46,22 +63,6 @@ class TorchvisionHandler:
         min_size: int | None = None,
         device: str = "cpu",
     ):
-        """Loads the model; each argument but `config` is an option of that name.
-
-        Args:
-            config: The function's function.yaml.
-            variant: A model's name, with `.` and the name of its weights when they are not the default ones; see
-                weights.yaml.
-            model_path: A file with other weights for that model: a state dict, .pth or .safetensors.
-            classes: How many classes those weights have, the background included where the model has one; None: as
-                published.
-            min_size: Pixels of the shorter side to which a picture is resized, where the model resizes it (SSD does not):
-                less is faster and finds less. None: as published.
-            device: cpu, cuda or cuda:<number>.
-
-        Raises:
-            StartupError: An option is wrong, or the weights don't fit the model or the function's labels.
-        """
         import torch
 
         self._device = torch_device(device)
@@ -183,7 +184,18 @@ class InstanceSegmentation(TorchvisionHandler):
 
 
 class KeypointDetection(TorchvisionHandler):
-    """Skeletons."""
+    """Skeletons.
+
+    Args:
+        config: As for every model of torchvision.
+        variant: As for every model of torchvision.
+        model_path: As for every model of torchvision.
+        classes: As for every model of torchvision.
+        min_size: As for every model of torchvision.
+        device: As for every model of torchvision.
+        joint_threshold: Joints with a lower score are not visible; torchvision gives logits, 0 is an even chance. None:
+            all joints are visible.
+    """
 
     def __init__(
         self,
@@ -196,18 +208,6 @@ class KeypointDetection(TorchvisionHandler):
         device: str = "cpu",
         joint_threshold: float | None = None,
     ):
-        """Loads the model; each argument but `config` is an option of that name.
-
-        Args:
-            config: As for every model of torchvision.
-            variant: As for every model of torchvision.
-            model_path: As for every model of torchvision.
-            classes: As for every model of torchvision.
-            min_size: As for every model of torchvision.
-            device: As for every model of torchvision.
-            joint_threshold: Joints with a lower score are not visible; torchvision gives logits, 0 is an even chance. None:
-                all joints are visible.
-        """
         super().__init__(
             config, variant=variant, model_path=model_path, classes=classes, min_size=min_size, device=device
         )

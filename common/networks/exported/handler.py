@@ -22,7 +22,30 @@ _LIKELY_TASKS = {"tag": "classify", "skeleton": "pose", "mask": "segment", "poly
 
 
 class ExportedDetector:
-    """Finds objects, or tags the image, with an ONNX or OpenVINO file of any known output layout."""
+    """Finds objects, or tags the image, with an ONNX or OpenVINO file of any known output layout.
+
+    Each argument but `config` is an option of that name.
+
+    Args:
+        config: The function's function.yaml.
+        model_path: An .onnx file, an OpenVINO .xml, or a folder with one of them.
+        variant: One of the function's weights.yaml.
+        device: cpu, cuda or cuda:<number>.
+        engine: auto (the faster one, measured), onnxruntime, openvino or tensorrt.
+        precision: f32, bf16 or f16, of OpenVINO's arithmetic.
+        layout: What the file's outputs mean, where the file doesn't say: the name of a layout, or auto.
+        task: What the network is for, where the file doesn't say.
+        image_size: "640" or "384x640" (height x width), for files whose input size is free.
+        iou: How much boxes of one class may overlap, 0 to 1; None for the layout's own.
+        max_det: The most results of an image.
+        agnostic: Whether boxes of different classes suppress each other too.
+        joint_threshold: The lowest visibility of a joint, 0 to 1.
+        top: The most tags of an image.
+        labels_by: name: labels are the model's class names; id: their ids are its class indices.
+
+    Raises:
+        StartupError: An option is wrong, or the file can't be used with the function's labels.
+    """
 
     def __init__(
         self,
@@ -43,28 +66,6 @@ class ExportedDetector:
         top: int = 5,
         labels_by: str = "name",
     ):
-        """Opens the model; each argument but `config` is an option of that name.
-
-        Args:
-            config: The function's function.yaml.
-            model_path: An .onnx file, an OpenVINO .xml, or a folder with one of them.
-            variant: One of the function's weights.yaml.
-            device: cpu, cuda or cuda:<number>.
-            engine: auto (the faster one, measured), onnxruntime, openvino or tensorrt.
-            precision: f32, bf16 or f16, of OpenVINO's arithmetic.
-            layout: What the file's outputs mean, where the file doesn't say: the name of a layout, or auto.
-            task: What the network is for, where the file doesn't say.
-            image_size: "640" or "384x640" (height x width), for files whose input size is free.
-            iou: How much boxes of one class may overlap, 0 to 1; None for the layout's own.
-            max_det: The most results of an image.
-            agnostic: Whether boxes of different classes suppress each other too.
-            joint_threshold: The lowest visibility of a joint, 0 to 1.
-            top: The most tags of an image.
-            labels_by: name: labels are the model's class names; id: their ids are its class indices.
-
-        Raises:
-            StartupError: An option is wrong, or the file can't be used with the function's labels.
-        """
         if iou is not None and not 0 <= iou <= 1:
             raise StartupError(f"IOU: expected a number from 0 to 1, got {iou}")
         if max_det < 1 or top < 1:

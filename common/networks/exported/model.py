@@ -29,7 +29,23 @@ _FurtherInputs = Mapping[str, Callable[[Letterbox], Array]]
 
 
 class ExportedModel:
-    """An .onnx file or an OpenVINO .xml (or a folder with one of them) whose output layout is known."""
+    """An .onnx file or an OpenVINO .xml (or a folder with one of them) whose output layout is known.
+
+    It is run once on noise when it is opened, to see what its outputs are.
+
+    Args:
+        path: The file or its folder.
+        device: As for `open_engine`.
+        engine: As for `open_engine`.
+        precision: As for `open_engine`.
+        threads: As for `open_engine`.
+        image_size: "640" or "384x640" (height x width) for files whose input size is free.
+        hints: What is known apart from the file.
+        layouts: The layouts to choose from.
+
+    Raises:
+        StartupError: The file can't be run, or what its outputs mean is not certain; with what to do about it.
+    """
 
     layout: OutputLayout
     """What the outputs mean."""
@@ -52,21 +68,6 @@ class ExportedModel:
         hints: Hints | None = None,
         layouts: Sequence[OutputLayout] = LAYOUTS,
     ):
-        """Opens the file, runs it once on noise, and finds out what its outputs mean.
-
-        Args:
-            path: The file or its folder.
-            device: As for `open_engine`.
-            engine: As for `open_engine`.
-            precision: As for `open_engine`.
-            threads: As for `open_engine`.
-            image_size: "640" or "384x640" (height x width) for files whose input size is free.
-            hints: What is known apart from the file.
-            layouts: The layouts to choose from.
-
-        Raises:
-            StartupError: The file can't be run, or what its outputs mean is not certain; with what to do about it.
-        """
         import cv2
 
         cv2.setNumThreads(threads)

@@ -1,5 +1,3 @@
-"""YOLOR: boxes."""
-
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""YOLOv7: boxes."""
-
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""YOLO: tags."""
-
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

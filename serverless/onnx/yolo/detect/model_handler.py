@@ -1,5 +1,3 @@
-"""YOLO: boxes."""
-
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

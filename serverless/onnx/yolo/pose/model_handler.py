@@ -1,5 +1,3 @@
-"""YOLO: skeletons."""
-
 from common.networks.exported.handler import ExportedDetector as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""Torchvision: tags."""
-
 from common.networks.torchvision import Classification as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""Torchvision: boxes."""
-
 from common.networks.torchvision import Detection as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""Torchvision: masks."""
-
 from common.networks.torchvision import InstanceSegmentation as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -1,5 +1,3 @@
-"""Torchvision: skeletons."""
-
 from common.networks.torchvision import KeypointDetection as ModelHandler
 
 __all__ = ["ModelHandler"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,22 +32,24 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A generation of SAM: the names of its classes in transformers, and where it differs from the others.
-
-    padded: the image keeps its proportions and is padded at the right and below; otherwise it is stretched to a square.
-    hint_limit: logits go no further than this from 0 when they come back as a hint, as in the authors' own code.
-    """
+    """A generation of SAM: the names of its classes in transformers, and where it differs from the others."""
 
     model: str
+    """The class of the model."""
     image_processor: str
+    """The class that prepares images."""
     padded: bool = False
+    """The image keeps its proportions and is padded at the right and below; otherwise it is stretched to a square."""
     hint_limit: float | None = 32.0
+    """Logits are clipped to this distance from 0 when they come back as a hint, as in the authors' own code."""
+    published_type: str = ""
+    """The `model_type` of published folders where that is the video model, of which this model is a part."""
 
 
 SAM = Family("SamModel", "SamImageProcessor", padded=True, hint_limit=None)
-SAM2 = Family("Sam2Model", "Sam2ImageProcessor")
-EDGETAM = Family("EdgeTamModel", "Sam2ImageProcessor")
-SAM3 = Family("Sam3TrackerModel", "Sam3ImageProcessor")
+SAM2 = Family("Sam2Model", "Sam2ImageProcessor", published_type="sam2_video")
+EDGETAM = Family("EdgeTamModel", "Sam2ImageProcessor", published_type="edgetam_video")
+SAM3 = Family("Sam3TrackerModel", "Sam3ImageProcessor", published_type="sam3_video")
 SAM2_VIDEO = Family("Sam2VideoModel", "Sam2ImageProcessor")
 EDGETAM_VIDEO = Family("EdgeTamVideoModel", "Sam2ImageProcessor")
 
@@ -233,14 +236,15 @@ def load_model(folder: Path, family: Family) -> Any:
     transformers = offline_transformers()
     model_class = getattr(transformers, family.model)
     try:
-        model, report = model_class.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, with their names
-            dtype="float32",
-        )
+        with _part_of_published(family):
+            model, report = model_class.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported below, with their names
+                dtype="float32",
+            )
     except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise StartupError(f"{folder}: {family.model} can't be loaded: {' '.join(str(error).split())}") from error
     missing = sorted(report["missing_keys"])
@@ -253,6 +257,25 @@ def load_model(folder: Path, family: Family) -> Any:
             f"{folder}: the weights don't fit {family.model}: {'; '.join(problems)}. Use the folder as published"
         )
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _part_of_published(family: Family) -> Iterator[None]:
+    """Keeps transformers from warning that a model loaded from the folder of its video model "can yield errors".
+
+    It warns of every such pair. These are the ones that are published, and missing weights are found after loading.
+    """
+    pair = f"a model of type `{family.published_type}` to instantiate"
+    logger = logging.getLogger("transformers.configuration_utils")
+
+    def other(record: logging.LogRecord) -> bool:
+        return pair not in record.getMessage()
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 def model_side(model: Any) -> int:

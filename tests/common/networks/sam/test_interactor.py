@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +236,32 @@ def test_a_folder_of_another_model_stops_the_start(folders: dict[str, Path], tmp
         handler(SAM2, tmp_path)
 
 
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What transformers says while it loads a model."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("transformers").addHandler(handler)
+    yield messages
+    logging.getLogger("transformers").removeHandler(handler)
+
+
 @pytest.mark.parametrize("name", ["sam2", "edgetam"])
-def test_the_folder_of_the_tracker_serves_clicks_too(tmp_path: Path, name: str) -> None:
+def test_the_folder_of_the_tracker_serves_clicks_too(tmp_path: Path, name: str, warned: list[str]) -> None:
     video = {"sam2": SAM2_VIDEO, "edgetam": EDGETAM_VIDEO}[name]
     save_tiny(video, tmp_path)
     ours = handler(FAMILIES[name], tmp_path)
     clicked = ours.segment(ours.embed(picture(200, 150)), prompt_for("a click", 200, 150))
     assert clicked.any()
+    assert not [message for message in warned if "can yield errors" in message]
+
+
+def test_transformers_warning_of_a_folder_that_is_not_published_like_this_stays(
+    folders: dict[str, Path], warned: list[str]
+) -> None:
+    handler(EDGETAM, folders["sam2"])  # its tensors happen to fit
+    assert [message for message in warned if "can yield errors" in message]
 
 
 def published_sam3(folder: Path) -> Path:

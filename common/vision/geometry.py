@@ -264,6 +264,17 @@ def box_area(box_xyxy: BoxXyxy) -> float:
     return max(right - left, 0) * max(bottom - top, 0)
 
 
+def box_iou(first_xyxy: BoxXyxy, second_xyxy: BoxXyxy) -> float:
+    """Intersection over union of two upright boxes, 0 to 1.
+
+    Args:
+        first_xyxy: One box, with an area.
+        second_xyxy: The other.
+    """
+    shared = box_area(intersection_xyxy(first_xyxy, second_xyxy))
+    return shared / (box_area(first_xyxy) + box_area(second_xyxy) - shared)
+
+
 def shared_areas(first: Shape, second: Shape) -> tuple[float, float, float]:
     """How much of the image two shapes share: the pixels of masks, rotated boxes as such, of all others the upright boxes.
 

@@ -55,7 +55,7 @@ def track_ious(folder: Path, count: int, length: int, *, occluded: bool | None =
             reply = _ask(function, {"image": _png(image), "shapes": [None], "states": states})
             (shape,), states = reply["shapes"], reply["states"]
             found = np.zeros(truth.shape, np.bool_)
-            if shape is not None:
+            if 0 not in reply.get("lost", ()):
                 found = mask_to_bitmap(rle_to_mask(shape["points"]), (truth.shape[0], truth.shape[1]))
             row.append(iou(found, truth) if truth.any() or found.any() else np.nan)
         rows.append(row)

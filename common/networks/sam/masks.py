@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StartupError
+from common.shapes import BoxXyxy, Mask
+from common.vision.geometry import box_iou
 
 _MOST_OF_WINDOW = 1 / 8  # of the image; beyond that torch's own resize of the whole is faster than ours of the part
 
@@ -69,6 +71,33 @@ def without_small_parts(bitmap: NDArray[np.bool_], smallest: int) -> NDArray[np.
     cleaned = np.zeros_like(bitmap)
     cleaned[box] = part
     return cleaned
+
+
+def one_part(mask: Mask, near_xyxy: BoxXyxy | None) -> Mask:
+    """The part of a mask that is the object of the last frame: the one whose box shares most with that object's.
+
+    Shared is intersection over union, so that neither a speck on the object nor something large beside it is preferred.
+
+    Args:
+        mask: The object and what else the model found; parts hang together over edges and corners.
+        near_xyxy: The box of the object in the last frame, if it is known.
+
+    Returns:
+        That part, or the largest one when no part's box meets that box.
+    """
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.bitmap.view(np.uint8), connectivity=8)
+    if count <= 2:  # the background and one part
+        return mask
+    parts = stats[1:].astype(np.int64)
+    boxes = parts[:, :4] + [mask.left, mask.top, 0, 0]
+    boxes[:, 2:] += boxes[:, :2]
+    shared = [0.0 if near_xyxy is None else box_iou(tuple(box), near_xyxy) for box in boxes.tolist()]
+    chosen = int(np.argmax(shared if any(shared) else parts[:, cv2.CC_STAT_AREA]))
+    column, row, width, height = parts[chosen, :4].tolist()
+    bitmap = labels[row : row + height, column : column + width] == chosen + 1
+    return Mask(bitmap=bitmap, left=mask.left + column, top=mask.top + row)
 
 
 def check_smallest(smallest: int) -> int:

@@ -16,33 +16,41 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.errors import BadState, StartupError, describe
 from common.networks.fingerprint import content_key
-from common.networks.sam.masks import bitmap_of_logits, check_smallest, without_small_parts
+from common.networks.sam.masks import bitmap_of_logits, check_smallest, one_part, without_small_parts
 from common.networks.sam.memory import PRECISIONS, pack_memory, pack_pointer, unpack_memory, unpack_pointer
 from common.networks.sam.model import Family, Loaded, offline_transformers
-from common.shapes import Mask, Polygon, Rectangle, Shape
-from common.vision.geometry import rotated_bounds_xyxy
+from common.shapes import BoxXyxy, Mask, Polygon, Rectangle, Shape
+from common.vision.geometry import bounds_xyxy, rotated_bounds_xyxy
 from common.vision.mask import mask_to_bitmap, mask_to_outline, outline_to_mask
 
 SHAPE_TYPES = ("rectangle", "polygon", "mask")
 _OBJECT = 1  # each session here follows one object
+_PARTS = ("one", "all")
 _OURS = "a state that this function returned"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """vision: the encoder's feature maps (h * w, 1, C), finest first. size_hw: of the image, pixels."""
+    """An image as the encoder has seen it."""
 
     vision: list[Any]
+    """The encoder's feature maps, tensors (h * w, 1, C), finest first."""
     size_hw: tuple[int, int]
+    """(height, width) of the image in pixels."""
 
 
 class SamTracker:
     """A tracker on a model of the family that a subclass names.
 
-    Options: VARIANT, MODEL_PATH, DEVICE, ENGINE, PRECISION and SMALLEST_PART as for `SamInteractor`; MEMORY_FRAMES, how
-    many frames an object is remembered by, the first one included (0: as many as the model was trained with, 7; fewer
-    make states smaller and tracking faster); STATE_PRECISION, f32 (exact), bf16 (a half of it; exact for SAM 2) or int8 (a quarter);
-    POLYGON_TOLERANCE, how far in pixels a polygon may leave the mask's edge.
+    Options:
+        VARIANT, MODEL_PATH, DEVICE, ENGINE, PRECISION: As for `SamInteractor`.
+        SMALLEST_PART: Islands and holes of the mask with fewer pixels are removed; 0: none.
+        PARTS: `one`: box, polygon and mask are of the part of the mask that continues the object of the last frame; `all`:
+            a box goes around all islands, a mask has all of them, a polygon follows the largest.
+        MEMORY_FRAMES: How many frames an object is remembered by, the first one included; 0: as many as the model was
+            trained with, 7. Fewer make states smaller and tracking faster.
+        STATE_PRECISION: Of the memory in a state: f32 (exact), bf16 (half of it; exact for SAM 2) or int8 (a quarter).
+        POLYGON_TOLERANCE: How far, in pixels, a polygon may leave the mask's edge.
     """
 
     family: ClassVar[Family]
@@ -59,8 +67,12 @@ class SamTracker:
         memory_frames: int = 0,
         state_precision: str = "int8",
         smallest_part: int = 64,
+        parts: str = "one",
         polygon_tolerance: float = 1.0,
     ):
+        if parts not in _PARTS:
+            raise StartupError(f"PARTS: expected {' or '.join(_PARTS)}, got {describe(parts)}")
+        self._one_part = parts == "one"
         if state_precision not in PRECISIONS:
             raise StartupError(
                 f"STATE_PRECISION: expected one of {', '.join(PRECISIONS)}, got {describe(state_precision)}"
@@ -89,12 +101,21 @@ class SamTracker:
         self._places, self._memory_places, self._memory_shape = self._constants()
 
     def prepare(self, image: NDArray[np.uint8]) -> Frame:
-        """Encodes a frame, once for all objects on it."""
+        """Encodes a frame, once for all objects on it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        """
         maps = self._loaded.feature_maps(image)
         return Frame([each.flatten(2).permute(2, 0, 1) for each in maps], (image.shape[0], image.shape[1]))
 
     def start(self, frame: Frame, shape: Shape) -> Any:
-        """The state of an object given by its box, polygon or mask."""
+        """The state of an object.
+
+        Args:
+            frame: What `prepare` returned.
+            shape: Where the object is in that frame: a rectangle, polygon or mask.
+        """
         session = self._session(frame, 0)
         if isinstance(shape, Rectangle):
             session.add_point_inputs(0, 0, self._box_prompt(shape, frame.size_hw))
@@ -102,10 +123,28 @@ class SamTracker:
             session.add_mask_inputs(0, 0, self._mask_prompt(shape, frame.size_hw))
         session.obj_with_new_inputs = [_OBJECT]
         self._run(session, 0)
-        return {"model": self._key, "type": shape.type, "seen": 1, "first": self._remembered(session, 0), "recent": []}
+        return {
+            "model": self._key,
+            "type": shape.type,
+            "box": _share(bounds_xyxy(shape), frame.size_hw),
+            "seen": 1,
+            "first": self._remembered(session, 0),
+            "recent": [],
+        }
 
     def track(self, frame: Frame, state: Any) -> tuple[Shape | None, Any]:
-        """Where the object is in the next frame; None when the model's score says that it is not in sight."""
+        """Finds an object in the next frame.
+
+        Args:
+            frame: What `prepare` returned.
+            state: The object's state after the frame before.
+
+        Returns:
+            The object's shape, None when the model's score says that it is not in sight; and its state after this frame.
+
+        Raises:
+            BadState: This handler did not make the state.
+        """
         number = self._check(state)
         session = self._session(frame, number)
         memories = session.output_dict_per_obj[0]
@@ -119,7 +158,11 @@ class SamTracker:
             return None, next_state
         bitmap = bitmap_of_logits(output.pred_masks[0, 0].float().cpu().numpy(), frame.size_hw)
         mask = Mask.from_full(without_small_parts(bitmap, self._smallest))
-        return self._as(mask, state["type"]), next_state
+        if not mask.bitmap.any():
+            return None, next_state
+        if self._one_part:
+            mask = one_part(mask, _pixels(state.get("box"), frame.size_hw))
+        return self._as(mask, state["type"]), {**next_state, "box": _share(mask.box_xyxy, frame.size_hw)}
 
     def _constants(self) -> tuple[list[Any], Any, tuple[int, ...]]:
         """The positional encodings of a frame and of a memory, the same for all of them, and a memory's shape."""
@@ -197,7 +240,8 @@ class SamTracker:
 
     def _check(self, state: Any) -> int:
         """The number of the frame that comes next. Raises BadState for a state that this handler did not make."""
-        if not isinstance(state, dict) or state.keys() != {"model", "type", "seen", "first", "recent"}:
+        # States that were made before there was PARTS have no box.
+        if not isinstance(state, dict) or state.keys() - {"box"} != {"model", "type", "seen", "first", "recent"}:
             raise BadState(f"expected {_OURS}, got {describe(state)}")
         if state["model"] != self._key:
             raise BadState(f"expected {_OURS}, got one of another model, or of other weights")
@@ -208,13 +252,14 @@ class SamTracker:
         number = state["seen"]
         if state["type"] not in SHAPE_TYPES or not memories or not whole or type(number) is not int:
             raise BadState(f"expected {_OURS}, got one it did not make")
+        box = state.get("box")
+        if box is not None and not (isinstance(box, list) and len(box) == 4 and all(type(v) is float for v in box)):
+            raise BadState(f"expected {_OURS}, got one with {describe(box)} for a box")
         if not len(state["recent"]) < number < 2**31:
             raise BadState(f"expected {_OURS}, got one with more memories than frames")
         return number
 
-    def _as(self, mask: Mask, kind: str) -> Shape | None:
-        if not mask.bitmap.any():
-            return None
+    def _as(self, mask: Mask, kind: str) -> Shape:
         if kind == "mask":
             return mask
         if kind == "rectangle":
@@ -243,3 +288,16 @@ class SamTracker:
             bitmap = interpolate(bitmap, (side, side), mode="bilinear", align_corners=False, antialias=True)
         # What is thinner than half a pixel there would be gone: then its strongest pixels stand for it.
         return (bitmap >= torch.clamp(bitmap.max(), max=0.5)).float()
+
+
+def _share(box_xyxy: BoxXyxy | None, size_hw: tuple[int, int]) -> list[float] | None:
+    """A box in shares of an image's width and height, for a state: the next frame may have another size."""
+    return None if box_xyxy is None else (np.array(box_xyxy) / (*size_hw[::-1], *size_hw[::-1])).tolist()
+
+
+def _pixels(box: list[float] | None, size_hw: tuple[int, int]) -> BoxXyxy | None:
+    """The inverse of `_share`."""
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    return left * size_hw[1], top * size_hw[0], right * size_hw[1], bottom * size_hw[0]

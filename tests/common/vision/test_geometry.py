@@ -17,6 +17,7 @@ from common.vision.geometry import (
     bounds_xyxy,
     box_area,
     box_corners,
+    box_iou,
     clip_box,
     clip_point,
     clip_points,
@@ -217,6 +218,7 @@ def test_what_boxes_share_and_span() -> None:
     assert intersection_xyxy(a, b) == (5, 5, 10, 8)
     assert union_xyxy(a, b) == (0, 0, 20, 10)
     assert [box_area(box) for box in (a, b, intersection_xyxy(a, b), intersection_xyxy(a, c))] == [100, 45, 15, 0]
+    assert [box_iou(a, box) for box in (a, b, c)] == [1, 15 / 130, 0]
 
 
 def test_overlap_of_rotated_boxes_is_that_of_their_areas() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,16 @@ from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from common.errors import StartupError
-from common.networks.sam.masks import bitmap_of_logits, check_smallest, resized_without_padding, without_small_parts
+from common.networks.sam.masks import (
+    bitmap_of_logits,
+    check_smallest,
+    one_part,
+    resized_without_padding,
+    without_small_parts,
+)
+from common.shapes import Mask
+from common.vision.geometry import box_iou
+from common.vision.mask import mask_to_bitmap
 from tests.ascii import bitmap
 
 SIZES = [(2160, 3840), (500, 333), (64, 200), (3000, 4097), (256, 256), (1, 7)]
@@ -128,3 +139,50 @@ def test_a_negative_size_is_refused() -> None:
     assert check_smallest(0) == 0
     with pytest.raises(StartupError, match="SMALLEST_PART: expected a number of pixels, 0 or more, got -1"):
         check_smallest(-1)
+
+
+PIECES = bitmap("""
+    ##.......####
+    ##...#...####
+    ##..###..####
+    .....#...####
+    #...........#
+    .#.........#.
+""")
+
+
+@pytest.mark.parametrize(
+    ("near", "expected"),
+    [
+        (None, (9, 0, 13, 6)),  # the largest, its corner pieces included
+        ((4, 1, 7, 4), (4, 1, 7, 4)),
+        ((5, 1, 8, 4), (4, 1, 7, 4)),  # it has moved on by a pixel
+        ((-1, -1, 2, 3), (0, 0, 2, 3)),
+        ((0, 0, 13, 6), (9, 0, 13, 6)),  # of an object that was everywhere
+        ((40, 40, 50, 50), (9, 0, 13, 6)),  # it was somewhere else: the largest
+    ],
+)
+def test_the_part_that_continues_the_last_frame_s_object(near: tuple[float, ...] | None, expected: tuple) -> None:
+    moved = Mask(bitmap=PIECES, left=100, top=200)
+    offset = np.array([100, 200, 100, 200])
+    found = one_part(moved, None if near is None else tuple((near + offset).tolist()))
+    assert found.box_xyxy == tuple((expected + offset).tolist())
+    full = mask_to_bitmap(replace(found, left=found.left - 100, top=found.top - 200), PIECES.shape)
+    assert not (full & ~PIECES).any()
+    assert ndimage.label(full, np.ones((3, 3)))[1] == 1
+
+
+def test_a_second_blob_does_not_stretch_the_box() -> None:
+    """As seen: an object of 40 x 40 pixels, and a blob at the other end of the picture."""
+    full = np.zeros((480, 640), np.bool_)
+    full[200:240, 100:140] = True
+    full[440:470, 600:635] = True
+    truth = (102.0, 201.0, 142.0, 241.0)
+    near = (98.0, 199.0, 138.0, 239.0)
+    assert box_iou(Mask.from_full(full).box_xyxy, truth) < 0.11
+    assert box_iou(one_part(Mask.from_full(full), near).box_xyxy, truth) > 0.83
+
+
+def test_a_mask_in_one_piece_is_left_as_it_is() -> None:
+    ring = Mask(bitmap=bitmap("###\n#.#\n###"), left=4, top=5)
+    assert one_part(ring, (0, 0, 1, 1)) is ring

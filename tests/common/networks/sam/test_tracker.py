@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from common.networks.sam.model import EDGETAM_VIDEO, SAM2_VIDEO, Family, offline
 from common.networks.sam.tracker import SamTracker
 from common.serving.state import States
 from common.shapes import Mask, Polygon, Rectangle, Shape
+from common.vision.geometry import bounds_xyxy, box_area
 from common.vision.mask import mask_to_bitmap, mask_to_outline, outline_to_mask
 from tests.common.networks.sam.tiny_models import SIDE, image_processor, save_tiny
 
@@ -39,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def handler(name: str, folder: Path, **options: Any) -> SamTracker:
     handler_class = type("Handler", (SamTracker,), {"family": FAMILIES[name]})
     config = FunctionConfig(directory=folder, name="tiny", kind="tracker", workers=99)  # one thread
-    options = {"smallest_part": 0, "state_precision": "f32", **options}
+    options = {"smallest_part": 0, "parts": "all", "state_precision": "f32", **options}
     return handler_class(config, model_path=str(folder), **options)
 
 
@@ -290,3 +292,40 @@ def test_options_that_make_no_sense_stop_the_start(
 ) -> None:
     with pytest.raises(StartupError, match=message):
         handler("edgetam", folders["edgetam"], **options)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_box_polygon_and_mask_are_of_the_same_part(folders: dict[str, Path], name: str) -> None:
+    ours, whole = (handler(name, folders[name], parts=parts, polygon_tolerance=0.0) for parts in ("one", "all"))
+    state = ours.start(ours.prepare(picture(0)), shape("mask"))
+    islands = 0
+    for number in range(1, 5):
+        frame = ours.prepare(picture(number))
+        found = {kind: ours.track(frame, {**state, "type": kind})[0] for kind in ("rectangle", "polygon", "mask")}
+        full = whole.track(whole.prepare(picture(number)), {**state, "type": "mask"})[0]
+        assert isinstance(full, Mask)
+        box, polygon, mask = found["rectangle"], found["polygon"], found["mask"]
+        assert isinstance(box, Rectangle) and isinstance(polygon, Polygon) and isinstance(mask, Mask)
+        assert box.box_xyxy == bounds_xyxy(polygon) == mask.box_xyxy
+        assert cv2.connectedComponents(mask.bitmap.view(np.uint8), connectivity=8)[0] == 2
+        assert not (bitmap_of(mask) & ~bitmap_of(full)).any()
+        islands += box_area(mask.box_xyxy) < box_area(full.box_xyxy)
+        _, state = ours.track(frame, state)
+    assert islands, "nothing is proved by masks in one piece"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_states_made_before_the_box_was_kept_go_on(folders: dict[str, Path], name: str) -> None:
+    ours = handler(name, folders[name], parts="one")
+    state = ours.start(ours.prepare(picture(0)), shape("rectangle"))
+    frame, earlier = ours.prepare(picture(1)), {key: value for key, value in state.items() if key != "box"}
+    found, after = ours.track(frame, earlier)
+    assert isinstance(found, Rectangle)
+    assert after.keys() == state.keys()
+    with pytest.raises(BadState, match=r"got one with \[1, 2\] for a box"):
+        ours.track(frame, {**state, "box": [1, 2]})
+
+
+def test_parts_that_are_no_choice_stop_the_start(folders: dict[str, Path]) -> None:
+    with pytest.raises(StartupError, match=r"^PARTS: expected one or all, got the text 'some'$"):
+        handler("edgetam", folders["edgetam"], parts="some")

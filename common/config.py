@@ -1,4 +1,4 @@
-"""function.yaml, read once: the only place where a function's name, kind, labels and options stand."""
+"""function.yaml, read once: the only place that has a function's name, kind, labels and options."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ KINDS: tuple[KindName, ...] = get_args(KindName)
 
 @dataclass(frozen=True)
 class FunctionConfig:
-    """What a function's own code needs of its function.yaml.
-
-    name: `metadata.name`, the id that CVAT knows the function by.
-    kind: one of KINDS.
-    environment: `spec.env` as name -> text; options of the function have their defaults here.
-    workers: `numWorkers` of the HTTP trigger: how many processes share the machine.
-    """
+    """What a function's own code needs of its function.yaml."""
 
     directory: Path
+    """Where function.yaml is."""
     name: str
+    """`metadata.name`, the id that CVAT knows the function by."""
     kind: KindName
+    """`metadata.annotations.type`."""
     labels: Labels = field(default_factory=Labels)
+    """`metadata.annotations.spec`; empty for a function without labels."""
     annotations: dict[str, str] = field(default_factory=dict)
+    """`metadata.annotations` as name -> text."""
     environment: dict[str, str] = field(default_factory=dict)
+    """`spec.env` as name -> text; the defaults of the function's options."""
     description: str = ""
+    """`spec.description`."""
     workers: int = 1
+    """`numWorkers` of the HTTP trigger: how many processes share the machine."""
 
     @classmethod
     def load(cls, directory: str | Path) -> FunctionConfig:
-        """Reads `function.yaml` in a function's directory. Raises StartupError that names what is wrong."""
+        """Reads a function's function.yaml.
+
+        Args:
+            directory: The function's directory.
+
+        Raises:
+            StartupError: The file is missing or wrong; the message names the field.
+        """
         path = Path(directory).resolve() / "function.yaml"
         content = read_yaml(path)
         metadata, spec = section(content, "metadata", path), section(content, "spec", path)
@@ -72,7 +81,14 @@ class FunctionConfig:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The object in a YAML file. Raises StartupError when there is no file or it holds something else."""
+    """The object in a YAML file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StartupError: It can't be read, or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -85,7 +101,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def section(content: dict[str, Any], key: str, path: Path, prefix: str = "") -> dict[str, Any]:
-    """The object under a key of another. Raises StartupError when it is missing or is something else."""
+    """The object under a key of another.
+
+    Args:
+        content: The outer object.
+        key: The key.
+        path: The file, for the message.
+        prefix: What the message writes before the key, such as "metadata.".
+
+    Raises:
+        StartupError: It is missing or something else.
+    """
     value = content.get(key)
     if not isinstance(value, dict):
         raise StartupError(f"{path}: {prefix}{key}: expected an object, got {describe(value)}")
@@ -93,7 +119,11 @@ def section(content: dict[str, Any], key: str, path: Path, prefix: str = "") -> 
 
 
 def http_trigger(spec: dict[str, Any]) -> dict[str, Any]:
-    """The HTTP trigger of a function.yaml's spec, or an empty one."""
+    """The HTTP trigger of a function.yaml, or an empty object.
+
+    Args:
+        spec: `spec` of the file.
+    """
     triggers = spec.get("triggers")
     candidates = triggers.values() if isinstance(triggers, dict) else ()
     return next((t for t in candidates if isinstance(t, dict) and t.get("kind") == "http"), {})

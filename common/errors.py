@@ -26,22 +26,28 @@ class BadRequest(FunctionError):
 
     @classmethod
     def field(cls, name: str, expected: str, got: Any) -> BadRequest:
-        """The error for a field `name`, with what was expected and a short description of what came."""
+        """The error for a field, with what was expected and a short description of what came.
+
+        Args:
+            name: The field.
+            expected: What is expected, in words.
+            got: The value that came.
+        """
         return cls(f"{name}: expected {expected}, got {describe(got)}")
 
 
 class Gone(BadRequest):
-    """The caller's fault as well: what the request builds on was there once, and has expired."""
+    """The caller's fault as well: what the request builds on existed, and has expired."""
 
     status = 410
 
 
 class BadState(BadRequest):
-    """What a handler raises for a tracker's state that it did not make; which field it came in, it need not know."""
+    """What a handler raises for a tracker's state that it did not make; the field's name is added to the message later."""
 
 
 class Unavailable(FunctionError):
-    """Nobody's fault: something outside that this request can't do without does not answer; a later try may succeed."""
+    """Nobody's fault: a service that the request needs does not answer; a later try may succeed."""
 
     status = 503
 
@@ -57,11 +63,11 @@ class NothingInside(ModelError):
 
 
 class StartupError(FunctionError):
-    """The function can't start: a wrong option, missing weights, a device that isn't there."""
+    """The function can't start: a wrong option, missing weights, a device that doesn't exist."""
 
 
 class MissingType:
-    """The type of `MISSING`: stands for a field that the request doesn't have."""
+    """The type of `MISSING`, the value of a field that the request doesn't have."""
 
     def __repr__(self) -> str:
         return "nothing"
@@ -71,7 +77,11 @@ MISSING = MissingType()
 
 
 def describe(value: Any) -> str:
-    """A description of any value, however large or deep, in some 80 characters at most; never the content of an image."""
+    """A description of a value in some 80 characters at most; never the content of an image.
+
+    Args:
+        value: Anything, however large or deep.
+    """
     if getattr(value, "ndim", None) == 0:  # numpy's numbers, like Python's
         value = value.item()
     if value is None:

@@ -22,20 +22,19 @@ BoxXyxy = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape:
-    """What all annotations have in common.
-
-    label: a name of the function's labels; empty for interactors and trackers, whose caller knows it.
-    score: confidence from 0 to 1, or None when the model gives none.
-    attributes: name -> value; turned into the strings that CVAT wants when the reply is made.
-    group: a positive number shared by shapes that belong together, 0 for none.
-    """
+    """What all annotations have in common."""
 
     type: ClassVar[str] = ""
+    """CVAT's name of the type."""
 
     label: str = ""
+    """A name of the function's labels; empty for interactors and trackers, whose caller knows it."""
     score: float | None = None
+    """Confidence from 0 to 1, or None when the model gives none."""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    """Name -> value; turned into the strings that CVAT wants when the reply is written."""
     group: int = 0
+    """A positive number shared by shapes that belong together, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,34 +46,34 @@ class Tag(Shape):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rectangle(Shape):
-    """A box, turned about its centre.
-
-    box_xyxy: (left, top, right, bottom) before the rotation.
-    rotation: degrees, clockwise on the screen, 0 to 360.
-    """
+    """A box, rotated about its centre."""
 
     type: ClassVar[str] = "rectangle"
 
-    box_xyxy: tuple[float, float, float, float]
+    box_xyxy: BoxXyxy
+    """(left, top, right, bottom) in pixels of the image, before the rotation."""
     rotation: float = 0.0
+    """Degrees, clockwise on the screen, 0 to 360."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ellipse(Shape):
-    """center_xy, radii_xy (half axes along x and y before the rotation), rotation in degrees, clockwise."""
+    """An ellipse, rotated about its centre."""
 
     type: ClassVar[str] = "ellipse"
 
     center_xy: tuple[float, float]
+    """The centre in pixels of the image."""
     radii_xy: tuple[float, float]
+    """Half axes along x and y in pixels, before the rotation."""
     rotation: float = 0.0
+    """Degrees, clockwise on the screen, 0 to 360."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _PointShape(Shape):
-    """points_xy: (N, 2) float64, a copy that can't be written to; anything that makes one is accepted."""
-
     points_xy: NDArray[np.float64]
+    """(N, 2) float64 pixels of the image, a read-only copy; anything that numpy makes such an array of is accepted."""
 
     def __post_init__(self) -> None:
         points = np.array(self.points_xy, np.float64).reshape(-1, 2)
@@ -112,19 +111,18 @@ class Cuboid(_PointShape):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask(Shape):
-    """A set of pixels, held as the bitmap of a box around it.
-
-    bitmap: (h, w) bool, a view that can't be written to; of other types what is not zero counts.
-    left, top: the image column and row of bitmap[0, 0].
-    outline_xy: (N, 2) float64 polygon to go beside the mask, or None: then the reply computes one.
-    """
+    """A set of pixels, held as the bitmap of a box around it."""
 
     type: ClassVar[str] = "mask"
 
     bitmap: NDArray[np.bool_]
+    """(h, w) bool, a read-only view; of other types what is not zero counts."""
     left: int = 0
+    """The image column of bitmap[0, 0]."""
     top: int = 0
+    """The image row of bitmap[0, 0]."""
     outline_xy: NDArray[np.float64] | None = None
+    """(N, 2) float64 polygon to go beside the mask, or None: then the reply computes one."""
 
     def __post_init__(self) -> None:
         bitmap = np.asarray(self.bitmap)
@@ -138,7 +136,15 @@ class Mask(Shape):
 
     @classmethod
     def from_full(cls, bitmap: ArrayLike, **common: object) -> Mask:
-        """The mask of an image-sized (H, W) bitmap, cropped to its true pixels (an empty one stays 0 x 0)."""
+        """The mask of an image-sized bitmap, cropped to its true pixels.
+
+        Args:
+            bitmap: (H, W) of any type; what is not zero counts.
+            **common: The other fields of a shape, such as `label` and `score`.
+
+        Returns:
+            The mask; of 0 x 0 pixels when none is true.
+        """
         full = np.asarray(bitmap)
         if full.dtype != np.bool_:
             full = full != 0
@@ -160,18 +166,23 @@ class Mask(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """One point of a skeleton. `visible` false: not in the picture or not found ("outside" in CVAT)."""
+    """One point of a skeleton."""
 
     name: str
+    """A name of the label's sublabels."""
     x: float
+    """In pixels of the image, to the right."""
     y: float
+    """In pixels of the image, down."""
     visible: bool = True
+    """False when it is not in the image or was not found ("outside" in CVAT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Skeleton(Shape):
-    """joints: some or all of the label's sublabels, each at most once, in any order."""
+    """Named points that belong together, such as the joints of a body."""
 
     type: ClassVar[str] = "skeleton"
 
     joints: tuple[Joint, ...]
+    """Some or all of the label's sublabels, each at most once, in any order."""

@@ -1,7 +1,7 @@
-"""Shapes <-> CVAT's annotations: plain objects as its REST API takes and gives them and its SDK's models hold them.
+"""Shapes as CVAT's annotations and back: plain objects as in its REST API and in its SDK's models.
 
-Labels, attributes and joints are numbers there; whoever makes an annotation says which. Masks are run lengths, all
-other geometry is as in a function's reply.
+Labels, attributes and joints are numbers there; the caller says which. Masks are run lengths, all other geometry is as in a
+function's reply.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from common.vision.mask import outline_beside
 
 @dataclass(frozen=True, slots=True)
 class LabelIds:
-    """The numbers by which CVAT knows a label of a function.
-
-    label: the id of the label. attributes: attribute's name -> the id of its spec.
-    joints: the id of each sublabel, in order, with the name of the function's joint that it is, None for none.
-    """
+    """The numbers by which CVAT knows a label of a function."""
 
     label: int
+    """The id of the label."""
     attributes: Mapping[str, int] = field(default_factory=dict)
+    """Attribute's name -> the id of its spec."""
     joints: Sequence[tuple[int, str | None]] = ()
+    """The id of each sublabel, in order, with the name of the function's joint for it, or None."""
 
     @classmethod
     def own(cls, label: Label) -> LabelIds:
-        """The ids that stand in function.yaml; attributes have none there and are counted."""
+        """The ids in function.yaml; attributes have none there and are counted.
+
+        Args:
+            label: A label of the function.
+        """
         return cls(
             label=label.id,
             attributes={attribute.name: i for i, attribute in enumerate(label.attributes)},
@@ -41,8 +44,13 @@ class LabelIds:
 def to_annotation(shape: Shape, ids: LabelIds, frame: int = 0) -> dict[str, Any]:
     """A tag (without `type`) or a shape as CVAT stores it on a frame.
 
-    shape: one that went through `common.cvat.conform`. Attributes that `ids` doesn't have are left out. A skeleton gets all
-    joints of `ids`: those that the shape lacks lie at the centre of the others, outside.
+    Attributes that `ids` doesn't have are left out. A skeleton gets all joints of `ids`: those that the shape lacks lie at
+    the centre of the others, outside.
+
+    Args:
+        shape: One that went through `common.cvat.conform`.
+        ids: The ids of its label.
+        frame: The frame's number.
     """
     annotation: dict[str, Any] = {"frame": frame, "label_id": ids.label}
     if not isinstance(shape, Tag):
@@ -63,7 +71,16 @@ def to_annotation(shape: Shape, ids: LabelIds, frame: int = 0) -> dict[str, Any]
 
 
 def from_annotation(annotation: Mapping[str, Any], label: str, ids: LabelIds) -> Shape:
-    """The inverse of `to_annotation`. label: its name. Raises BadRequest for geometry that is none."""
+    """The inverse of `to_annotation`.
+
+    Args:
+        annotation: A tag or a shape as CVAT stores it.
+        label: The name of its label.
+        ids: The ids of that label.
+
+    Raises:
+        BadRequest: The geometry is invalid.
+    """
     kind = annotation.get("type")
     shape: Shape
     if kind is None:
@@ -89,7 +106,12 @@ def from_annotation(annotation: Mapping[str, Any], label: str, ids: LabelIds) ->
 
 
 def as_polygon(mask: Mask, tolerance: float) -> Polygon:
-    """The polygon that goes beside a mask in a reply, as a shape of its own."""
+    """The polygon that goes beside a mask in a reply, as a shape of its own.
+
+    Args:
+        mask: The mask.
+        tolerance: How far, in pixels, the polygon may leave the mask's edge.
+    """
     outline = outline_beside(mask, tolerance)
     return Polygon(points_xy=outline, label=mask.label, score=mask.score, attributes=mask.attributes, group=mask.group)
 

@@ -1,7 +1,7 @@
-"""Shapes as a model made them -> shapes that CVAT keeps, or a ModelError.
+"""Shapes as a model returns them, made into shapes that CVAT keeps, or refused.
 
-CVAT drops what it does not understand without a word, so a wrong shape would look like "nothing found". What has one
-right correction is corrected (a box that sticks out of the image, a float for a whole number); the rest is refused.
+CVAT silently drops what it does not understand, so an invalid shape would look like "nothing found". What has one right
+correction is corrected (a box that sticks out of the image, a float for a whole number); the rest is a ModelError.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ from common.vision.mask import clipped
 def conform(shapes: Iterable[Shape], labels: Labels, size_hw: tuple[int, int]) -> list[Shape]:
     """The shapes of a detector, with their labels, attributes and geometry as CVAT takes them.
 
-    size_hw: height and width of the image. Raises ModelError that names the shape and what is wrong with it.
+    Args:
+        shapes: What the handler returned.
+        labels: The labels of the function.
+        size_hw: Height and width of the image.
+
+    Raises:
+        ModelError: A shape can't be corrected; the message names it and what is wrong with it.
     """
     return [_conform_labelled(shape, labels, size_hw, f"shape {i}") for i, shape in enumerate(shapes)]
 
@@ -44,7 +50,14 @@ def conform(shapes: Iterable[Shape], labels: Labels, size_hw: tuple[int, int]) -
 def conform_geometry(shape: Shape, size_hw: tuple[int, int], where: str = "shape") -> Shape:
     """One shape with its geometry clipped to the image.
 
-    Raises NothingInside when nothing of it is left, another ModelError for geometry that is none anywhere.
+    Args:
+        shape: Any shape.
+        size_hw: Height and width of the image.
+        where: The shape's name in errors.
+
+    Raises:
+        NothingInside: Nothing of it is left.
+        ModelError: Its geometry is invalid, whatever the image.
     """
     height, width = size_hw
     if isinstance(shape, Rectangle):
@@ -92,7 +105,16 @@ def conform_geometry(shape: Shape, size_hw: tuple[int, int], where: str = "shape
 
 
 def attribute_text(attribute: Attribute, value: AttributeValue, where: str) -> str:
-    """The text that CVAT takes for a value of an attribute. Raises ModelError when there is none."""
+    """The text that CVAT takes for a value of an attribute.
+
+    Args:
+        attribute: The attribute.
+        value: The value; a number is rounded to the attribute's nearest step.
+        where: The shape's name in errors.
+
+    Raises:
+        ModelError: The attribute does not allow the value.
+    """
     name = f"{where}: attribute {attribute.name}"
     if attribute.input_type == "number":
         return _number_text(attribute, value, name)

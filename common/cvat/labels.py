@@ -1,4 +1,4 @@
-"""The labels of a function: what stands in the `spec` annotation of its function.yaml."""
+"""The labels of a function: the `spec` annotation of its function.yaml."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ INPUT_TYPES = ("select", "radio", "checkbox", "number", "text")
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A property of an annotation.
-
-    input_type: one of INPUT_TYPES.
-    values: the allowed values; for a number its minimum, maximum and step; for text whatever stands there.
-    """
+    """A property of an annotation."""
 
     name: str
+    """Unique within the label."""
     input_type: str
+    """One of INPUT_TYPES."""
     values: tuple[str, ...] = ()
+    """The allowed values; for a number its minimum, maximum and step; ignored for a text."""
     mutable: bool = False
+    """Whether it may differ from frame to frame of a track."""
     default_value: str = ""
+    """Its value in a new annotation."""
 
     @property
     def number_range(self) -> tuple[int, int, int]:
@@ -39,17 +40,29 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class of annotations. Skeletons have sublabels (their joints) and the svg that places them."""
+    """A class of annotations."""
 
     name: str
+    """Unique within the function."""
     id: int
+    """Unique within the function; of the labels of most models, the index of the class."""
     type: str = "any"
+    """One of LABEL_TYPES."""
     attributes: tuple[Attribute, ...] = ()
+    """The properties of its annotations."""
     sublabels: tuple[Label, ...] = ()
+    """The joints of a skeleton."""
     svg: str = ""
+    """The template of a skeleton, which places its joints; see `common.cvat.skeleton`."""
     color: str = ""
+    """Such as "#ff8000"; "" leaves it to CVAT."""
 
     def attribute(self, name: str) -> Attribute | None:
+        """The attribute of a name, or None.
+
+        Args:
+            name: The name.
+        """
         return next((a for a in self.attributes if a.name == name), None)
 
 
@@ -79,7 +92,14 @@ class Labels(Mapping[str, Label]):
 
 
 def parse_labels(spec: str) -> Labels:
-    """The labels of a `spec` annotation (JSON text). Raises StartupError that names the field that is wrong."""
+    """The labels of a `spec` annotation.
+
+    Args:
+        spec: JSON text; an empty one has no labels.
+
+    Raises:
+        StartupError: A field is wrong; the message names it.
+    """
     if not isinstance(spec, str):
         raise StartupError(f"spec: expected a text that holds a JSON list of labels, got {describe(spec)}")
     try:
@@ -182,7 +202,7 @@ def _one_of(words: Sequence[str]) -> str:
 
 def _unique(values: list[Any], where: str, what: str) -> None:
     if repeated := [str(value) for value, count in Counter(values).items() if count > 1]:
-        raise StartupError(f"{where}: the {what} {', '.join(repeated)} stands there more than once")
+        raise StartupError(f"{where}: the {what} {', '.join(repeated)} is listed twice")
 
 
 def _raw_label(label: Label) -> dict[str, Any]:

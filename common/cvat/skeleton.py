@@ -1,4 +1,4 @@
-"""The picture of a skeleton label: CVAT draws and edits skeletons by an SVG template of joints and edges."""
+"""The SVG template of a skeleton label, by which CVAT draws and edits its joints and edges."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ _COCO_LAYOUT = (
 
 
 def default_layout(joints: Sequence[str]) -> list[tuple[float, float]]:
-    """Places for joints nobody placed, in percent: COCO's seventeen as a person, others on a circle in order."""
+    """Default places of joints: COCO's seventeen as a person, others on a circle in order.
+
+    Args:
+        joints: Their names.
+
+    Returns:
+        (x, y) of each in percent of the template.
+    """
     if tuple(joints) == COCO_JOINTS:
         return [(float(x), float(y)) for x, y in _COCO_LAYOUT]
     if len(joints) == 1:
@@ -45,10 +52,14 @@ def skeleton_svg(
 ) -> str:
     """The `svg` of a skeleton label.
 
-    joints: names, unique, in the order of the sublabels.
-    edges: pairs of indices into `joints`.
-    layout: a place for each joint in percent of the template, (0, 0) top left to (100, 100); None chooses one.
-    Raises StartupError when names, edges or places don't fit together.
+    Args:
+        joints: Names, unique, in the order of the sublabels.
+        edges: Pairs of indices into `joints`.
+        layout: A place for each joint in percent of the template, (0, 0) top left to (100, 100); None for
+            `default_layout`.
+
+    Raises:
+        StartupError: Names, edges and places don't fit together.
     """
     if not joints:
         raise StartupError("skeleton: expected at least one joint")
@@ -93,7 +104,11 @@ def skeleton_svg(
 
 
 def skeleton_edges(svg: str) -> list[tuple[int, int]]:
-    """The pairs of joints, counted from 0, that the `svg` of a skeleton label joins; none for what is no SVG."""
+    """The pairs of joints, counted from 0, that the template of a skeleton label joins.
+
+    Args:
+        svg: The template; a text without any `<line>` has no pairs.
+    """
     edges = []
     for line in re.findall(r"<line\b[^>]*>", svg):
         ends = [re.search(rf'data-node-{end}="(\d+)"', line) for end in ("from", "to")]

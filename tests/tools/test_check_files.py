@@ -6,15 +6,18 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from common.cvat.labels import parse_labels
 from common.errors import StartupError
 from tools.check import Finding, check_function
+from tools.check import schema as schema_module
 from tools.check.document import Document
 from tools.check.function_rules import check_function_yaml
 from tools.check.handler_rules import check_handler
@@ -511,3 +514,49 @@ def test_no_junk_in_labels_breaks_the_check() -> None:
     good = [attribute(), skeleton(), {"name": "b", "id": 9, "type": "mask"}]
     for _ in range(1500):
         list(check_labels(json.dumps(several_times_spoiled(good, rng)), "detector", Document({})))
+
+
+# --- the schemas
+
+
+@pytest.mark.parametrize("name", ["function", "labels"])
+def test_the_schemas_are_valid_and_each_rule_says_why(name: str) -> None:
+    schema = yaml.safe_load((Path(schema_module.__file__).parent / f"{name}.schema.yaml").read_text())
+    Draft202012Validator.check_schema(schema)
+    notes = list(notes_in(schema))
+    assert len(notes) > 20
+    for note in notes:
+        assert {"rule", "why"} <= set(note) <= {"rule", "severity", "expected", "why", "remedy"}, note
+        assert note.get("severity", "warning") == "warning", note
+
+
+def notes_in(schema: Any) -> Iterator[dict[str, str]]:
+    for key, value in schema.items() if isinstance(schema, dict) else enumerate(schema):
+        if key in ("finding", "missing", "unknown", "mismatch") and "rule" in value:
+            yield value
+        elif isinstance(value, (dict, list)):
+            yield from notes_in(value)
+
+
+@pytest.mark.parametrize("where", [[], ["metadata"], ["metadata", "annotations"], ["spec"], ["spec", "platform"]])
+@pytest.mark.parametrize("value", [None, {}, [], "text", 1])
+def test_any_value_of_a_section_has_a_finding(where: list[str], value: object) -> None:
+    content: Any = value
+    for key in reversed(where):
+        content = {key: content}
+    findings = check_function_yaml(Document(content if isinstance(content, dict) else {}))
+    assert findings
+    assert all(finding.rule and finding.expected and finding.got and finding.why for finding in findings)
+
+
+def test_a_value_of_another_type_is_one_finding(tmp_path: Path) -> None:
+    directory = copy_of("reid", tmp_path)
+    change(directory, "numWorkers: 2", "numWorkers: [2]")
+    assert brief(read(directory)) == [("error", "schema.type", f"{TRIGGER}.numWorkers")]
+
+
+def test_an_anchor_inside_itself_is_a_finding(tmp_path: Path) -> None:
+    directory = copy_of("reid", tmp_path)
+    path = directory / "function.yaml"
+    path.write_text("metadata: &a\n  name: x\n  labels: *a\n")
+    assert brief(read(directory)) == [("error", "yaml.syntax", "")]

@@ -14,7 +14,14 @@ from tools.check.report import Printer, print_progress, shown, to_json, wants_co
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Checks the functions that the command line names. Returns 1 when there is an error, else 0."""
+    """Checks the functions that the command line names.
+
+    Args:
+        arguments: The command line without the program's name; None for this process's own.
+
+    Returns:
+        The exit status: 1 when there is an error, else 0.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tools.check.findings import Finding, error, located
+from tools.check.findings import Finding, error, located, warning
 
 _WHY = "Nuclio reads nothing from it, so the function can't be deployed"
 _LAST_STEP = re.compile(r"(\.[^.\[\]]*|\[\d+\])$")
@@ -28,7 +28,14 @@ class Document:
     """Field path -> line on which the text of a block (`|` or `>`) begins."""
 
     def line_of(self, path: str) -> int | None:
-        """The line of a field, or of the nearest field around it that is there."""
+        """The line of a field, or of the innermost field around it that is in the file.
+
+        Args:
+            path: The field's path, such as `spec.env[0].name`.
+
+        Returns:
+            The line, from 1; None when not even the outermost key is there.
+        """
         while path not in self.lines:
             if not (step := _LAST_STEP.search(path)):
                 return None
@@ -74,7 +81,7 @@ def _read(path: Path) -> tuple[Document | None, list[Finding]]:
         return None, [error("yaml.syntax", "", "a tree of values", "an anchor inside itself", _WHY)]
     why = "the last one takes effect, and nothing is said about the others"
     return document, [
-        Finding("warning", "yaml.duplicate-key", name, "each key once", f"a second {name}", why, line=line)
+        warning("yaml.duplicate-key", name, "each key once", f"a second {name}", why, line=line)
         for name, line in repeated
     ]
 
@@ -84,7 +91,7 @@ def _syntax_error(problem: yaml.YAMLError) -> Finding:
     text = getattr(problem, "problem", None) or getattr(problem, "reason", None) or str(problem)
     column = f" in column {mark.column + 1}" if mark else ""
     got = " ".join(f"{text}{column} {getattr(problem, 'context', None) or ''}".split())
-    return Finding("error", "yaml.syntax", "", "YAML", got, _WHY, line=mark.line + 1 if mark else None)
+    return error("yaml.syntax", "", "YAML", got, _WHY, line=mark.line + 1 if mark else None)
 
 
 def _walk(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
@@ -45,14 +46,11 @@ class Finding:
         return {key: value for key, value in asdict(self).items() if value not in ("", None)}
 
 
-def error(rule: str, field: str, expected: str, got: str, why: str, remedy: str = "") -> Finding:
-    """A finding about something that fails or is lost; its arguments are the fields of `Finding`."""
-    return Finding("error", rule, field, expected, got, why, remedy)
+error = partial(Finding, "error")
+"""Makes a finding about something that fails or is lost; takes the other fields of `Finding` in their order."""
 
-
-def warning(rule: str, field: str, expected: str, got: str, why: str, remedy: str = "") -> Finding:
-    """A finding about something that works but not as intended; its arguments are the fields of `Finding`."""
-    return Finding("warning", rule, field, expected, got, why, remedy)
+warning = partial(Finding, "warning")
+"""Makes a finding about something that works but not as intended; takes the other fields of `Finding` in their order."""
 
 
 def located(
@@ -75,7 +73,14 @@ def located(
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings in their order, with those that differ only in their request as one that names these requests."""
+    """Joins findings that differ only in their request.
+
+    Args:
+        findings: Findings about the replies to several requests.
+
+    Returns:
+        The findings in their order, each once; it names its requests, the first four of many.
+    """
     requests: dict[Finding, list[str]] = {}
     for finding in findings:
         requests.setdefault(replace(finding, request=""), []).append(finding.request)
@@ -83,13 +88,24 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Names in a row, the first eight of many; "none" where there are none."""
+    """Names in a row.
+
+    Args:
+        names: The names; of many the first eight are shown and the others counted.
+
+    Returns:
+        The names with commas between them; "none" where there are none.
+    """
     texts = [str(name) for name in names]
     return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "") or "none"
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
-    """Whether one of the findings is an error, not only a warning."""
+    """Whether a function fails.
+
+    Args:
+        findings: What is wrong with it; warnings alone don't count.
+    """
     return any(finding.severity == "error" for finding in findings)
 
 

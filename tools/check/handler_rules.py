@@ -7,14 +7,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.check.findings import Finding, error
+from tools.check.findings import Finding, error, warning
 from tools.check.values import did_you_mean
 
 _NO_START = "Nuclio's wrapper can't call it and ends"
 
 
 def handler_file(directory: Path, spec: Mapping[Any, Any]) -> Path | None:
-    """The file of the handler's module, there or not; None when the spec does not name one."""
+    """The file of the handler's module.
+
+    Args:
+        directory: The function's directory.
+        spec: `spec` of its function.yaml.
+
+    Returns:
+        The file's path, whether or not there is such a file; None when the spec does not name a handler.
+    """
     module, _, function = str(spec.get("handler") or "").partition(":")
     return directory / f"{module.replace('.', '/')}.py" if module and function else None
 
@@ -43,7 +51,7 @@ def check_handler(directory: Path, spec: Mapping[Any, Any]) -> Iterator[Finding]
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as problem:
         line, got = getattr(problem, "lineno", None), getattr(problem, "msg", str(problem))
-        yield Finding("error", "handler.syntax", "", "Python", got, _NO_START, file=name, line=line)
+        yield error("handler.syntax", "", "Python", got, _NO_START, file=name, line=line)
         return
     defined = dict(_definitions(tree.body))
     if "*" in defined:
@@ -61,7 +69,7 @@ def check_handler(directory: Path, spec: Mapping[Any, Any]) -> Iterator[Finding]
             "the model is loaded while the module is imported, which Nuclio ends after 2 minutes, or in the first "
             "request, which CVAT ends after 120 s"
         )
-        yield Finding("warning", "handler.init-context", "init_context", expected, "none", why, file=name)
+        yield warning("handler.init-context", "init_context", expected, "none", why, file=name)
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST | None]]:

@@ -59,7 +59,7 @@ def _json_error(problem: Exception, spec: str, document: Document) -> Finding:
         line = start + problem.lineno - 1 if start else line
     excerpt = repr(spec[max(position - 20, 0) : position + 20].strip())
     got = f"{getattr(problem, 'msg', problem)}{place}: {excerpt}"
-    return Finding("error", "labels.json", _FIELD, "JSON", got, _BREAKS_LIST, line=line)
+    return error("labels.json", _FIELD, "JSON", got, _BREAKS_LIST, line=line)
 
 
 def _check_labels(labels: Any, field: str) -> Iterator[Finding]:

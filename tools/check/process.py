@@ -16,7 +16,15 @@ from tools.workers.process import exit_words, kill_group
 
 
 class WorkerProcess:
-    """The worker process of a function, and the questions to it."""
+    """The worker process of a function, and the questions to it.
+
+    Args:
+        config: The function.
+        module: The handler's module.
+        function: The handler's name in it.
+        environment: The function's own variables.
+        output: A file that takes what the process prints.
+    """
 
     def __init__(
         self, config: FunctionConfig, module: str, function: str, environment: Mapping[str, str], output: IO[str]
@@ -44,7 +52,21 @@ class WorkerProcess:
             )
 
     def ask(self, header: Mapping[str, Any], body: bytes, limit: float) -> tuple[dict[str, Any], bytes]:
-        """The answer to a question. Raises TimeoutError, and EOFError or ConnectionError when the process is gone."""
+        """Asks the process something and waits for the answer.
+
+        Args:
+            header: The question, as values that JSON can carry.
+            body: Bytes that belong to it.
+            limit: Seconds to wait.
+
+        Returns:
+            The answer's header and body.
+
+        Raises:
+            TimeoutError: There was no answer in time.
+            EOFError: The process is gone.
+            ConnectionError: The process is gone.
+        """
         self._connection.settimeout(limit)
         self._connection.sendall(messages.pack(dict(header), body))
         return messages.receive(self._connection)

@@ -19,14 +19,23 @@ _MOST_OF_A_RULE = 5
 
 
 class Printer:
-    """Writes reports as text, in colour where the stream is a terminal."""
+    """Writes reports as text.
+
+    Args:
+        stream: Where to.
+        colour: Whether the stream shows colours.
+    """
 
     def __init__(self, stream: TextIO, *, colour: bool):
         self._stream, self._colour = stream, colour
         self._width = min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST)
 
     def write(self, report: Report) -> None:
-        """One function: a heading, what running it showed, and the findings, worst first."""
+        """Writes one function: a heading, what running it showed, and the findings, errors first.
+
+        Args:
+            report: The outcome of its check.
+        """
         outcome = self._paint("good", "no findings") if not report.findings else _counts(report.errors, report.warnings)
         heading = self._paint("bold", f"{shown(report.directory)}")
         function = f" · {report.kind} {report.name}" if report.kind else ""
@@ -37,7 +46,11 @@ class Printer:
         print(file=self._stream, flush=True)
 
     def write_summary(self, reports: Sequence[Report]) -> None:
-        """The last line: how many functions, and what was found in all of them."""
+        """Writes the last line: how many functions, and how much was found in all of them.
+
+        Args:
+            reports: The outcomes of all checks.
+        """
         errors, warnings = sum(r.errors for r in reports), sum(r.warnings for r in reports)
         colour = "error" if errors else "warning" if warnings else "good"
         functions = f"{len(reports)} function{'s' if len(reports) != 1 else ''} checked"
@@ -72,7 +85,11 @@ class Printer:
 
 
 def to_json(reports: Iterable[Report]) -> dict[str, Any]:
-    """Reports as one JSON value."""
+    """Reports as one JSON value.
+
+    Args:
+        reports: The outcomes of all checks.
+    """
     items = [_report_to_json(report) for report in reports]
     return {
         "functions": items,
@@ -82,12 +99,25 @@ def to_json(reports: Iterable[Report]) -> dict[str, Any]:
 
 
 def shown(directory: Path) -> str:
-    """A directory as it is shown: relative to the current one where it is below it."""
+    """A directory as it is shown.
+
+    Args:
+        directory: An absolute path.
+
+    Returns:
+        The path relative to the current directory where it is below it, else the absolute one.
+    """
     here = Path.cwd()
     return str(directory.relative_to(here)) if directory.is_relative_to(here) else str(directory)
 
 
 def wants_colour(stream: TextIO, environment: dict[str, str]) -> bool:
+    """Whether to write in colour.
+
+    Args:
+        stream: Where the text goes; only a terminal shows colours.
+        environment: Variables that may say otherwise: NO_COLOR, and TERM=dumb.
+    """
     return stream.isatty() and "NO_COLOR" not in environment and environment.get("TERM") != "dumb"
 
 
@@ -151,6 +181,10 @@ def _counts(errors: int, warnings: int) -> str:
 
 
 def print_progress(text: str) -> None:
-    """A passing line on a terminal, which the next output overwrites."""
+    """Shows what is going on, on a terminal only; the next output overwrites it.
+
+    Args:
+        text: One line, "" to remove the last one.
+    """
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

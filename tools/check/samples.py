@@ -36,20 +36,39 @@ _OUTSIDE = [4 * _WIDTH, 4 * _HEIGHT]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """name: what is special about it, for the report. body: a JSON value, or the bytes of the body as they are."""
+    """One request."""
 
     name: str
+    """What is special about it, for the report."""
+
     body: Any
+    """A JSON value, or the bytes of the body as they are."""
+
     content_type: str = JSON
 
 
 def good_requests(config: FunctionConfig) -> list[Sample]:
-    """What CVAT may send a detector, interactor or reid function; the first is the plainest. [] for a tracker."""
+    """What CVAT may send a function, one sample for each case that functions get wrong.
+
+    Args:
+        config: The function.
+
+    Returns:
+        The requests, the plainest first; [] for a tracker, whose requests depend on its replies.
+    """
     return list(_GOOD[config.kind](config)) if config.kind in _GOOD else []
 
 
 def tracked_shapes(config: FunctionConfig) -> dict[str, Any]:
-    """Name of a shape type -> the shape to start a track with, as CVAT sends it to this tracker."""
+    """The shapes to start a track with, as CVAT sends them to a tracker.
+
+    Args:
+        config: The tracker.
+
+    Returns:
+        Name of a shape type -> the shape: an object with type and points, or the numbers of a box for a tracker that
+        lists no types.
+    """
     supported = config.annotations.get("supported_shape_types")
     if supported is None:
         return {"rectangle": list(_BOX)}
@@ -59,7 +78,14 @@ def tracked_shapes(config: FunctionConfig) -> dict[str, Any]:
 
 @functools.cache
 def frame(step: int) -> str:
-    """The image file, in base64, of a video in which the disc moves by (6, 3) pixels a step."""
+    """One frame of a video in which the disc moves by (6, 3) pixels a step.
+
+    Args:
+        step: The frame's number, from 0.
+
+    Returns:
+        The image file in base64.
+    """
     return encode(scene((6 * step, 3 * step)))
 
 
@@ -70,7 +96,12 @@ def empty_frame() -> str:
 
 
 def bad_requests(config: FunctionConfig, good: Mapping[str, Any]) -> Iterator[Sample]:
-    """Requests that can't be served, made from a good one by one change each."""
+    """Requests that can't be served, made from a good one by one change each.
+
+    Args:
+        config: The function.
+        good: The body of a good request.
+    """
     yield Sample("no body", b"")
     yield Sample("a body that is not JSON", b"image=1")
     yield Sample("a JSON list in place of an object", [1])
@@ -83,7 +114,11 @@ def bad_requests(config: FunctionConfig, good: Mapping[str, Any]) -> Iterator[Sa
 
 
 def scene(shift: tuple[float, float] = (0, 0)) -> PillowImage.Image:
-    """The scene with the disc moved by (x, y) pixels."""
+    """The picture that all samples show.
+
+    Args:
+        shift: (x, y) pixels by which the disc is moved.
+    """
     y, x = np.mgrid[:_HEIGHT, :_WIDTH].astype(np.float64)
     ground = 70 + 25 * np.sin(x / 7) * np.sin(y / 9) + 10 * np.sin((x + 2 * y) / 23)
     u, v = x - _CENTER[0] - shift[0], y - _CENTER[1] - shift[1]
@@ -100,7 +135,16 @@ def scene(shift: tuple[float, float] = (0, 0)) -> PillowImage.Image:
 
 
 def encode(image: PillowImage.Image, form: str = "JPEG", **options: Any) -> str:
-    """An image as a file of that format, in base64."""
+    """An image as a file.
+
+    Args:
+        image: The image.
+        form: Pillow's name of the format.
+        **options: Pillow's options for that format.
+
+    Returns:
+        The file in base64.
+    """
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -69,7 +69,7 @@ def _finding(problem: Any, place: str, root: Mapping[str, Any]) -> Finding:
         known = part.get("properties", {})
         note = dict(part.get("unknown") or root["unknown"])
         expected, got, remedy = nearest(problem.message, known), problem.message, did_you_mean(problem.message, known)
-        if expected.lower() == got.lower():
+        if expected.lower() == got.lower() and "unknown" not in part:
             note["why"] = "Nuclio reads the key in any case, but other tools, the local server among them, do not"
         place = _path(place, [problem.message])
     elif keyword == "type" and "mismatch" in root:

@@ -215,12 +215,20 @@ def not_numbers(value: Any, field: str) -> Finding | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number."""
+    """Whether a JSON value is a finite number.
+
+    Args:
+        value: The value; true and false are no numbers.
+    """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a JSON value is a whole number written without a point."""
+    """Whether a JSON value is a whole number, written without a point.
+
+    Args:
+        value: The value; true and false are no numbers.
+    """
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -17,12 +17,23 @@ _RUNTIME = re.compile(r"python:3\.(\d+)")
 
 
 def mapping(value: Any) -> Mapping[Any, Any]:
-    """The value if it is an object, else an empty one: a value of another type has its own finding."""
+    """The object that a value is.
+
+    Args:
+        value: A value of a document.
+
+    Returns:
+        The value, or an empty object in place of one of another type, which has its own finding.
+    """
     return value if isinstance(value, Mapping) else {}
 
 
 def as_text(value: Any) -> str:
-    """A scalar as the text that Nuclio makes of it where it wants a text."""
+    """A scalar as the text that Nuclio makes of it where it wants a text.
+
+    Args:
+        value: A scalar of a YAML file, or None.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -33,12 +44,23 @@ def as_text(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in the words of a message; "nothing" where there is none."""
+    """A value as messages describe it.
+
+    Args:
+        value: The value, None for one that is missing.
+    """
     return "nothing" if value is None else describe(value)
 
 
 def event_timeout(spec: Mapping[Any, Any]) -> float:
-    """Seconds of `spec.eventTimeout`; 0 where there is none, or none that Nuclio accepts."""
+    """The time that a request may take.
+
+    Args:
+        spec: `spec` of a function.yaml.
+
+    Returns:
+        Seconds; 0 where it says nothing, or nothing that Nuclio accepts.
+    """
     try:
         return max(durations.seconds(as_text(spec.get("eventTimeout"))), 0.0)
     except ValueError:
@@ -46,19 +68,42 @@ def event_timeout(spec: Mapping[Any, Any]) -> float:
 
 
 def runtime_minor(runtime: Any) -> int | None:
-    """The minor version of Python 3 in `spec.runtime`, `python:3.11`; None for anything else."""
+    """The minor version of Python 3 that a function runs on.
+
+    Args:
+        runtime: `spec.runtime`, such as `python:3.11`.
+
+    Returns:
+        The minor version, such as 11; None for any other text.
+    """
     match = _RUNTIME.fullmatch(as_text(runtime))
     return int(match.group(1)) if match else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name most like a wrong one, or ""."""
+    """The known name most like a wrong one.
+
+    Args:
+        name: The wrong name.
+        known: The right ones.
+
+    Returns:
+        One of the known names, or "" when none is like it.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.75)
     return by_lower[matches[0]] if matches else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question after the known name most like a wrong one, or ""."""
+    """The question for the known name most like a wrong one.
+
+    Args:
+        name: The wrong name.
+        known: The right ones.
+
+    Returns:
+        "did you mean ...?", or "" when no known name is like it.
+    """
     meant = nearest(name, known)
     return f"did you mean {meant}?" if meant else ""

@@ -127,7 +127,7 @@ class _Worker:
         return [name.upper() for target in targets for name in options.names(target)] + list(_COMMON_OPTIONS)
 
     def _recorded(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """The handler, with a note of what it returned, which the reply does not show any more."""
+        """The handler, with a record of what it returned, which the reply no longer shows."""
 
         def note(output: Any) -> Any:
             inner = output.body if isinstance(output, nuclio_sdk.Response) else output
@@ -150,7 +150,7 @@ class _Worker:
         return recorded
 
     def _forget_own_modules(self) -> None:
-        """A function's own `common` or `tools` goes before this project's, of which some modules are imported already."""
+        """Makes a function's own `common` or `tools` take precedence over this project's, which is imported already."""
         for name in ("common", "tools"):
             if (self._directory / name).is_dir() or (self._directory / f"{name}.py").is_file():
                 for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
@@ -177,7 +177,7 @@ class _Worker:
 
 
 class _Log:
-    """Where the function's logger writes: keeps no record, but their sizes and whether one holds the request's image."""
+    """Where the function's logger writes: the records of the request in progress."""
 
     def __init__(self) -> None:
         self._records: list[str] = []
@@ -203,7 +203,7 @@ class _Log:
 
 
 def _image_parts(body: bytes) -> list[str]:
-    """A stretch out of each image of a request, by which it is known again."""
+    """A part of each image of a request, which identifies it."""
     try:
         request = json.loads(body)
     except ValueError:

@@ -1,5 +1,5 @@
 """Annotates whole tasks and projects of a CVAT server, or a folder of images, from the shell.
 
-A function runs in worker processes here, or behind one or several addresses; frames come and annotations go side by
-side with that. Everything that was uploaded stands in a journal, so that a run that was cut off goes on where it was.
+The function runs in worker processes here, or behind one or several addresses, while frames are downloaded and annotations
+uploaded. A journal lists what was uploaded, so that an interrupted run can be resumed.
 """

@@ -136,7 +136,7 @@ def _function(given: argparse.Namespace) -> Function:
         settings = {**os.environ, **{name.upper(): value for name, value in options.items()}}
         missing = [] if given.endpoint else lacks(config.directory, settings)
         if missing:
-            raise CannotRun(f"{given.function} can't run here; missing: {'; '.join(missing)}")
+            raise CannotRun(f"{given.function} can't run here: {'; '.join(missing)}")
     if kind not in ("detector", "reid"):
         raise CannotRun(f"{given.function} is of kind {kind}, which needs a user's clicks; expected a detector or reid")
     return Function(

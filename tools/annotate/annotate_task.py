@@ -63,7 +63,7 @@ def annotate_task(cvat: CvatClient, task: Task, run: Run) -> bool:
         if not left:
             say("Nothing is left to do.")
         workers = run.workers(spec, journal) if left else ()
-        uploader = Uploader(cvat, task, journal, options.chunk, say)
+        uploader = Uploader(cvat, task, journal, options.chunk)
         if "newest" in journal.facts:
             uploader.settle()
         else:

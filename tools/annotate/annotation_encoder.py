@@ -1,4 +1,4 @@
-"""What a function found on a frame -> annotations of the task, as the JSON text that the server takes."""
+"""Encodes the shapes that a function found on a frame as annotations of the task, in the server's JSON."""
 
 from __future__ import annotations
 
@@ -13,32 +13,43 @@ from common.cvat.conform import attribute_text
 from common.errors import ModelError
 from common.shapes import Mask, Shape, Skeleton, Tag
 from tools.annotate.errors import FrameError
-from tools.annotate.label_mapping import Goal, LabelMapping, mask_hint
+from tools.annotate.label_mapping import LabelMapping, Target, mask_hint
 
 
 @dataclass(frozen=True, slots=True)
 class FrameAnnotations:
-    """The annotations of a frame. tags, shapes: the JSON text of each.
-
-    left_out: what had no place in the task -> how often.
-    """
+    """The annotations of a frame."""
 
     frame: int
     tags: Sequence[bytes] = ()
+    """The JSON text of each tag."""
     shapes: Sequence[bytes] = ()
+    """The JSON text of each shape."""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    """What had no place in the task -> how often."""
 
 
 @dataclass(frozen=True)
 class AnnotationEncoder:
-    """mapping: where labels go. convert_masks: masks become polygons, within `tolerance` pixels of their edge."""
+    """Encodes shapes for one task."""
 
     mapping: LabelMapping
+    """The task's labels by those of the function."""
     convert_masks: bool = False
+    """Whether masks become polygons."""
     tolerance: float = 1.0
+    """How far, in pixels, such a polygon may leave the mask's edge."""
 
     def __call__(self, frame: int, shapes: Sequence[Shape]) -> FrameAnnotations:
-        """The annotations of a frame. shapes: as from `common.cvat.conform`. Raises FrameError for what can't be one."""
+        """The annotations of a frame.
+
+        Args:
+            frame: its number.
+            shapes: as `common.cvat.conform` returns them.
+
+        Raises:
+            FrameError: when the task has no place for a shape, unless the mapping leaves out such shapes.
+        """
         tags: list[bytes] = []
         texts: list[bytes] = []
         left_out: dict[str, int] = {}
@@ -52,37 +63,37 @@ class AnnotationEncoder:
         def leave_out(what: str) -> None:
             left_out[what] = left_out.get(what, 0) + 1
 
-        goal = self.mapping.goals.get(shape.label)
-        if goal is None:
-            if shape.label not in self.mapping.goals and not self.mapping.leave_out_unknown:
-                raise FrameError(f"the function gave the label {shape.label!r}, which the task does not have")
+        target = self.mapping.targets.get(shape.label)
+        if target is None:
+            if shape.label not in self.mapping.targets and not self.mapping.leave_out_unknown:
+                raise FrameError(f"the function returned the label {shape.label!r}, which the task does not have")
             leave_out(f"label {shape.label!r}")
             return None
         if self.convert_masks and isinstance(shape, Mask):
             shape = as_polygon(shape, self.tolerance)
-        if goal.label.type not in ("any", shape.type):
-            problem = f"label {shape.label!r} as {shape.type}, the task's is {goal.label.type}"
+        if target.label.type not in ("any", shape.type):
+            problem = f"label {shape.label!r} as {shape.type}, the task's is {target.label.type}"
             if not self.mapping.leave_out_unknown:
-                raise FrameError(f"the function gave the {problem}{mask_hint(shape.type, goal.label.type)}")
+                raise FrameError(f"the function returned the {problem}{mask_hint(shape.type, target.label.type)}")
             leave_out(problem)
             return None
-        if isinstance(shape, Skeleton) and not _any_visible(shape, goal):
+        if isinstance(shape, Skeleton) and not _any_visible(shape, target):
             leave_out(f"label {shape.label!r} without a visible joint")
             return None
         attributes = {}
         for name, value in shape.attributes.items():
-            if name in goal.attributes:
+            if name in target.attributes:
                 try:
-                    attributes[name] = attribute_text(goal.attributes[name], value, shape.label)
+                    attributes[name] = attribute_text(target.attributes[name], value, shape.label)
                 except ModelError:
                     leave_out(f"label {shape.label!r}, attribute {name!r}: values that the task does not allow")
-        annotation = to_annotation(replace(shape, attributes=attributes), goal.ids, frame)
+        annotation = to_annotation(replace(shape, attributes=attributes), target.ids, frame)
         annotation["source"] = "auto"
         for element in annotation.get("elements", ()):
             element["source"] = "auto"
         return annotation
 
 
-def _any_visible(shape: Skeleton, goal: Goal) -> bool:
-    kept = {name for _, name in goal.ids.joints}
+def _any_visible(shape: Skeleton, target: Target) -> bool:
+    kept = {name for _, name in target.ids.joints}
     return any(joint.visible and joint.name in kept for joint in shape.joints)

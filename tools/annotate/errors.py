@@ -1,11 +1,11 @@
-"""What ends a run, and what a single frame fails with."""
+"""The error that ends a run, and the error of one frame."""
 
 from __future__ import annotations
 
 
 class CannotRun(Exception):
-    """The run can't begin or go on: wrong arguments, a server that is not there; the message says what to do."""
+    """The run can't start or continue, such as for a wrong argument; the message says what to do."""
 
 
 class FrameError(Exception):
-    """One frame could not be annotated; the run goes on."""
+    """One frame could not be annotated; the others are."""

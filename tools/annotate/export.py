@@ -1,8 +1,9 @@
-"""Annotations of a folder of images as CVAT XML 1.1, COCO JSON and YOLO labels, written by Datumaro.
+"""Exports the annotations of a folder of images as CVAT XML 1.1, COCO JSON and YOLO labels, through Datumaro.
 
-Each format holds what it has words for. CVAT XML: everything (what Datumaro's writer does not know, ellipses, cuboids
-and skeletons, is added to its file, and so are masks, of which it would write whole frames). COCO: everything with an area, turned boxes and ellipses as polygons, masks to the
-pixel, and skeletons as keypoints. YOLO 1.1: the upright box around everything with an area.
+Each format gets what it can express. CVAT XML: everything; ellipses, cuboids and skeletons, which Datumaro's writer does
+not know, are added to its file, and so are masks, which it would write as whole frames. COCO: everything with an area,
+rotated boxes and ellipses as polygons, masks exactly, and skeletons as keypoints. YOLO 1.1: the upright box around
+everything with an area.
 """
 
 from __future__ import annotations
@@ -28,15 +29,23 @@ from common.vision.mask import bitmap_to_rle, mask_to_rle
 from tools.annotate.folder_results import AnnotatedImage
 
 FORMATS = ("cvat", "coco", "yolo")
-_MASK_NUMBER = "mask number"  # stands in COCO files only while they are written
+_MASK_NUMBER = "mask number"  # in COCO files only while they are written
 
 
 def export(
     items: Iterable[AnnotatedImage], images: Path, labels: Labels, formats: Sequence[str], output: Path
 ) -> list[Path]:
-    """Writes the formats into folders of their own below `output`, in the place of older ones; returns the folders.
+    """Writes each format into a folder of its own; replaces an older one.
 
-    images: the folder that the items' names start from. labels: of the function.
+    Args:
+        items: the images with their annotations.
+        images: the folder that the items' names start from.
+        labels: of the function.
+        formats: some of `FORMATS`.
+        output: the folder for those of the formats.
+
+    Returns:
+        The folders written.
     """
     listed = list(items)
     stems = Counter(str(Path(item.name).with_suffix("")) for item in listed)
@@ -70,7 +79,7 @@ def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: 
     by_name = {image.get("name"): image for image in root.iter("image")}
     for identity, item, shapes in entries:
         image = by_name[identity + Path(item.name).suffix]
-        # CVAT finds the picture by this name; Datumaro may have had to give it another one.
+        # CVAT finds the image by this name; Datumaro may have given it another.
         image.set("name", item.name)
         image.set("id", str(item.frame))
         for element in image:
@@ -165,19 +174,19 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
         attributes["score"] = shape.score
     common: dict[str, Any] = {"label": label, "attributes": attributes, "group": number + 1}
     if isinstance(shape, Mask):
-        # Datumaro writes its box; its pixels, which it would look for in the whole picture, come to the file afterwards.
+        # Datumaro writes its box; its pixels are added to the file later, as Datumaro would read them from a whole image.
         numbered = common | {"attributes": attributes | {_MASK_NUMBER: number}}
         height, width = shape.bitmap.shape
         return [datumaro.Bbox(shape.left, shape.top, width, height, **numbered)]
     if isinstance(shape, Skeleton):
-        # Datumaro writes 0, 1 or 2 for these, as COCO means them.
+        # Datumaro writes these as COCO's 0, 1 and 2.
         states = datumaro.Points.Visibility
         visible = [states.visible if joint.visible else states.absent for joint in shape.joints]
         numbers = [v for joint in shape.joints for v in ((joint.x, joint.y) if joint.visible else (0.0, 0.0))]
         box_xyxy = bounds_xyxy(shape)
         assert box_xyxy is not None  # a skeleton in a reply has a visible joint
         left, top, right, bottom = box_xyxy
-        if right == left or bottom == top:  # without a box to go with it Datumaro wants it in no group
+        if right == left or bottom == top:  # without a box, Datumaro wants it in no group
             return [datumaro.Points(numbers, visible, **common | {"group": 0})]
         box = datumaro.Bbox(left, top, right - left, bottom - top, **common)
         return [datumaro.Points(numbers, visible, **common), box]
@@ -189,7 +198,12 @@ def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
 
 
 def coco_runs(mask: Mask, size_hw: tuple[int, int]) -> list[int]:
-    """The lengths of runs, background first, of a mask in a picture of `size_hw`, column by column."""
+    """The mask as run lengths of the whole image, column by column, background first.
+
+    Args:
+        mask: in pixels of the image.
+        size_hw: of the image.
+    """
     height, width = size_hw
     left, top, right, bottom = mask.box_xyxy
     columns = np.zeros((right - left, height), np.bool_)
@@ -213,7 +227,7 @@ def _for_yolo(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
 
 
 def _element(shape: Shape, labels: Labels) -> ElementTree.Element:
-    """What CVAT writes for a shape that Datumaro's writer does not know."""
+    """The element that CVAT writes for a shape that Datumaro's writer does not know."""
     common = {"label": shape.label, "source": "auto", "occluded": "0"}
     if isinstance(shape, Ellipse):
         numbers = dict(zip(("cx", "cy", "rx", "ry"), (*shape.center_xy, *shape.radii_xy), strict=True))
@@ -294,6 +308,6 @@ def _shapes(item: AnnotatedImage, labels: Labels) -> list[Shape]:
 
 
 def _identity(name: str, stems: Mapping[str, int]) -> str:
-    """The name without its ending, as Datumaro wants it; with it where two pictures differ in nothing else."""
+    """The name without its extension, as Datumaro wants it; with it where two images differ in nothing else."""
     stem = str(Path(name).with_suffix(""))
     return stem if stems[stem] == 1 else name

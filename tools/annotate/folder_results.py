@@ -1,4 +1,4 @@
-"""Annotations of a folder of images, kept in a file of lines while a run goes on."""
+"""The annotations of a folder of images, in a file with a JSON line for each image while a run goes on."""
 
 from __future__ import annotations
 
@@ -19,28 +19,40 @@ _CHUNK = 20  # frames that are written to the disk together
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """An image with its annotations, which have the ids of `TaskLabel.own`. name: path in the folder."""
+    """An image with its annotations."""
 
     frame: int
+    """Its index among the images of the folder."""
     name: str
+    """Its path in the folder."""
     size_wh: tuple[int, int]
+    """In pixels."""
     annotations: Sequence[dict[str, Any]]
+    """In CVAT's JSON, with the ids of `TaskLabel.own`."""
 
 
 class FolderResultWriter:
-    """What is done with the results of a folder's images. tags, shapes, left_out: as those of `Uploader`."""
+    """Stores the results of a folder's images; see `ResultWriter`."""
 
     def __init__(self, path: Path, names: Sequence[str], journal: Journal):
+        """Opens the file.
+
+        Args:
+            path: the file; emptied unless the run is resumed.
+            names: the path of each image in the folder.
+            journal: of the run.
+        """
         self.tags = self.shapes = 0
         self.left_out: Counter[str] = Counter()
         self._path, self._names, self._journal = path, names, journal
         if not journal.done:
             path.unlink(missing_ok=True)
         self._file = path.open("ab")
-        self._file.write(b"\n")  # what was being written when a run was killed is a line that is none
+        self._file.write(b"\n")  # ends the line that a killed run left unfinished
         self._new: list[int] = []
 
     def __call__(self, result: FrameResult) -> None:
+        """See `ResultWriter`."""
         if result.annotations is None:
             self._journal.note_bad(result.frame, result.error)
             return
@@ -60,7 +72,7 @@ class FolderResultWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Makes sure that what came so far is on the disk."""
+        """Puts the results so far on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if self._new:
@@ -68,12 +80,17 @@ class FolderResultWriter:
         self._new = []
 
     def finish(self) -> None:
+        """Puts the rest on the disk and closes the file."""
         self.flush()
         self._file.close()
 
 
 def read_results(path: Path) -> Iterator[AnnotatedImage]:
-    """The images in a file of results, in order of their frames, each once."""
+    """The images in a file of results, in the order of their frames; of an image that is there twice, the last.
+
+    Args:
+        path: a file that `FolderResultWriter` wrote.
+    """
     places: dict[int, int] = {}
     with path.open("rb") as file:
         place = 0

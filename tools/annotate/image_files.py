@@ -1,4 +1,4 @@
-"""Which frames, and the pictures on them: from a folder here, or (see `cvat`) from a server."""
+"""Image files of frames: which frames are wanted, and reading them from a folder; `cvat_client` downloads them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,27 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image file. data: None when it could not be had, for the reason `error`."""
+    """The image file of a frame."""
 
     frame: int
+    """Its number in the task or folder."""
     name: str
+    """Its path in the task or folder."""
     data: bytes | None
+    """Its content; None when it could not be read."""
     error: str = ""
+    """Why it could not be read."""
 
 
 def parse_frames(text: str | None, count: int) -> list[int]:
-    """Frame numbers of a text such as "0-99,150,200-"; None for all of `count`. Raises CannotRun.
+    """The frame numbers that a text such as "0-99,150,200-" names, in ascending order.
 
-    A range has both its ends; one without an end goes to the last frame.
+    Args:
+        text: numbers and ranges, both ends included; a range without an end goes to the last frame. None for all.
+        count: the number of frames.
+
+    Raises:
+        CannotRun: when it is something else, or names frames that there are not.
     """
     if not text:
         return list(range(count))
@@ -44,23 +53,40 @@ def parse_frames(text: str | None, count: int) -> list[int]:
 
 
 def find_images(folder: Path) -> list[str]:
-    """The image files below a folder, as paths relative to it, in alphabetical order. Raises CannotRun for none."""
+    """The image files in a folder and its subfolders.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        Their paths relative to the folder, in alphabetical order.
+
+    Raises:
+        CannotRun: when there are none.
+    """
     if not folder.is_dir():
-        raise CannotRun(f"{folder}: there is no such folder")
+        raise CannotRun(f"{folder}: no such folder")
     found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.suffix.lower() in EXTENSIONS and path.is_file()
     )
     if not found:
-        raise CannotRun(f"{folder}: there are no images ({', '.join(EXTENSIONS)})")
+        raise CannotRun(f"{folder}: no images ({', '.join(EXTENSIONS)})")
     return found
 
 
 def read_images(
     folder: Path, names: Sequence[str], frames: Sequence[int], stop: threading.Event
 ) -> Iterator[ImageFile]:
-    """The chosen images of a folder in order."""
+    """Reads images of a folder, in order; one that can't be read comes with its error.
+
+    Args:
+        folder: the folder.
+        names: the path of each image, relative to the folder.
+        frames: the indices of the wanted ones in `names`.
+        stop: ends the iteration when it is set.
+    """
     for frame in frames:
         if stop.is_set():
             return

@@ -1,4 +1,4 @@
-"""What of a run is done, in a file that survives anything: a line each, written through to the disk before going on."""
+"""The journal of a run: a file with a JSON line for each thing done, on the disk before the run goes on."""
 
 from __future__ import annotations
 
@@ -17,19 +17,28 @@ VERSION = 1
 
 
 class Journal:
-    """The journal of one run over one task or folder.
-
-    done: frames whose annotations are where they belong. bad: frame -> why it could not be annotated.
-    found: frame -> a result that is not anywhere else yet. facts: what else was noted, by name; the last value counts.
-    """
+    """The journal of one run over one task or folder, locked while it is open."""
 
     def __init__(self, path: Path):
+        """Opens and reads it.
+
+        Args:
+            path: its file; made if it is not there.
+
+        Raises:
+            CannotRun: when another run has it open.
+        """
         self.path = path
         self.settings: dict[str, Any] = {}
+        """What must be the same when the run is resumed."""
         self.done: set[int] = set()
+        """The frames whose annotations are stored."""
         self.bad: dict[int, str] = {}
+        """Frame -> why it could not be annotated."""
         self.found: dict[int, Any] = {}
+        """Frame -> a result that is not stored elsewhere yet."""
         self.facts: dict[str, Any] = {}
+        """What else was noted, by name; the last value counts."""
         self.finished = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
@@ -37,59 +46,94 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise CannotRun(f"{path}: another run is writing it at this moment") from error
+            raise CannotRun(f"{path}: another run is using it") from error
         self._read()
 
     @property
     def unfinished(self) -> bool:
-        """Whether a run was begun, has come to anything, and did not come to its end."""
+        """Whether it belongs to a run that was interrupted after its first result."""
         begun = self.done or self.bad or self.found or "newest" in self.facts
         return bool(self.settings and begun) and not self.finished
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Starts over: nothing of what was is left."""
+        """Empties it for a new run.
+
+        Args:
+            settings: what must be the same when the run is resumed.
+        """
         self._file.truncate(0)
         self.settings, self.finished = dict(settings), False
         self.done, self.bad, self.found, self.facts = set(), {}, {}, {}
         self._write({"journal": VERSION, "settings": settings})
 
-    def go_on(self, settings: Mapping[str, Any]) -> None:
-        """Takes up what was begun. Raises CannotRun when that was begun with other settings."""
-        # As text: what is read has no tuples and the like.
+    def resume(self, settings: Mapping[str, Any]) -> None:
+        """Continues the run; frames that failed get another try.
+
+        Args:
+            settings: must be those of the run.
+
+        Raises:
+            CannotRun: when they are not.
+        """
+        # As JSON, which has no tuples.
         given = orjson.loads(orjson.dumps(settings))
         changed = [name for name in {**self.settings, **given} if self.settings.get(name) != given.get(name)]
         if changed:
             lines = [f"  {name}: was {self.settings.get(name)!r}, is {given.get(name)!r}" for name in changed]
             raise CannotRun(
-                f"{self.path} belongs to a run with other settings, and this one can't go on with it:\n"
+                f"{self.path} belongs to a run with other settings, which can't be resumed with these:\n"
                 + "\n".join(lines)
             )
         self.finished = False
         self._write({"resumed": True})
-        self.bad = {}  # they get another chance
+        self.bad = {}
 
     def note(self, **facts: Any) -> None:
+        """Adds to `facts`.
+
+        Args:
+            **facts: values by name.
+        """
         self.facts.update(facts)
         self._write({"facts": facts})
 
     def note_done(self, frames: Iterable[int]) -> None:
+        """Adds to `done`.
+
+        Args:
+            frames: their numbers.
+        """
         new = sorted(frames)
         self.done.update(new)
         self._write({"done": new})
 
     def note_bad(self, frame: int, why: str) -> None:
+        """Adds to `bad`.
+
+        Args:
+            frame: its number.
+            why: the error.
+        """
         self.bad[frame] = why
         self._write({"bad": frame, "why": why}, now=False)
 
     def note_found(self, frame: int, value: Any) -> None:
+        """Adds to `found`.
+
+        Args:
+            frame: its number.
+            value: the result, of values that JSON has.
+        """
         self.found[frame] = value
         self._write({"found": frame, "value": value}, now=False)
 
     def finish(self) -> None:
+        """Notes that the run has come to its end."""
         self.finished = True
         self._write({"finished": True})
 
     def close(self) -> None:
+        """Closes and unlocks the file."""
         self._file.close()
 
     def _read(self) -> None:
@@ -105,7 +149,7 @@ class Journal:
             whole += len(line)
             if "settings" in record:
                 if record["journal"] != VERSION:
-                    raise CannotRun(f"{self.path} was written by another version of this tool: remove it")
+                    raise CannotRun(f"{self.path} was written by another version of this program: remove it")
                 self.settings = record["settings"]
             self.facts.update(record.get("facts", {}))
             self.done.update(record.get("done", ()))
@@ -127,7 +171,12 @@ class Journal:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Puts a file in its place so that it is there whole or not at all, whatever happens."""
+    """Writes a file so that either all of it is there or nothing, even after a crash.
+
+    Args:
+        path: replaced if it is there.
+        content: of the file.
+    """
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""From the labels of a function to those of a task: by name, or as a file or the command line says."""
+"""Maps the labels of a function to those of a task: by name, or as a file or the command line says."""
 
 from __future__ import annotations
 
@@ -17,60 +17,78 @@ from tools.annotate.errors import CannotRun
 
 @dataclass(frozen=True, slots=True)
 class TaskLabel:
-    """A label of a task. attribute_ids: the ids of its attributes by name; its sublabels have theirs in `label`."""
+    """A label of a task."""
 
     label: Label
+    """With the ids of the label and its sublabels."""
     attribute_ids: Mapping[str, int] = field(default_factory=dict)
+    """The ids of its attributes by name."""
 
     @classmethod
     def from_server(cls, raw: Mapping[str, Any]) -> TaskLabel:
-        """A label as the server's REST API gives it."""
+        """A label as the server's REST API describes it.
+
+        Args:
+            raw: the JSON object.
+        """
         return cls(_label(raw), {attribute["name"]: attribute["id"] for attribute in raw.get("attributes") or ()})
 
     @property
     def ids(self) -> LabelIds:
+        """Its ids, by the task's own names."""
         joints = [(sublabel.id, sublabel.name) for sublabel in self.label.sublabels]
         return LabelIds(self.label.id, self.attribute_ids, joints)
 
     @classmethod
     def own(cls, label: Label) -> TaskLabel:
-        """A label of a function as if a task had it, with the ids of `LabelIds.own`."""
+        """A label of a function as if a task had it, with the ids of `LabelIds.own`.
+
+        Args:
+            label: the function's.
+        """
         return cls(label, LabelIds.own(label).attributes)
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """Where the annotations of a function's label go.
-
-    label: the task's. ids: by the function's names of attributes and joints. attributes: the task's, by the function's
-    names.
-    """
+class Target:
+    """Where the annotations of a function's label go."""
 
     label: Label
+    """The task's."""
     ids: LabelIds
+    """The task's ids, by the function's names of attributes and joints."""
     attributes: Mapping[str, Attribute]
+    """The task's, by the function's names."""
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """goals: function's label -> where it goes, None when it is left out.
+    """The task's labels by those of the function."""
 
-    leave_out_unknown: whether a label that is not in `goals` is left out as well, or is an error.
-    """
-
-    goals: Mapping[str, Goal | None]
+    targets: Mapping[str, Target | None]
+    """Function's label -> where it goes, None when it is left out."""
     leave_out_unknown: bool = False
+    """Whether shapes that have no place in the task are left out; otherwise they are errors."""
 
     def rows(self) -> list[tuple[str, str]]:
         """What goes where, in words: (function's label, task's label with its attributes)."""
-        return [(name, "left out" if goal is None else _words(goal)) for name, goal in self.goals.items()]
+        return [(name, "left out" if target is None else _words(target)) for name, target in self.targets.items()]
 
 
-Given = Mapping[str, Any]  # function's label -> task's label, None, or {"name", "attributes", "sublabels"}
+Given = Mapping[str, Any]
+"""What the user says: function's label -> task's label, None, or {"name", "attributes", "sublabels"}."""
 
 
 def read_mapping(path: Path | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """What a JSON or YAML file and `FUNCTION=TASK` pairs say. Raises CannotRun for what is neither."""
+    """What the options --mapping and --map say.
+
+    Args:
+        path: a JSON or YAML file; None for none.
+        pairs: texts such as "car=vehicle", which take precedence over the file.
+
+    Raises:
+        CannotRun: when one of them has another form.
+    """
     given: dict[str, Any] = {}
     if path is not None:
         try:
@@ -89,7 +107,7 @@ def read_mapping(path: Path | None, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _wish(value: Any, where: str) -> Any:
-    """What a mapping file says of one label, if it is of the form that `Given` describes. Raises CannotRun."""
+    """What a mapping file says of one label, checked to be as `Given` describes it."""
     if not isinstance(value, Mapping):
         return _partner(value, where)
     if unknown := sorted(str(key) for key in value.keys() - {"name", "attributes", "sublabels"}):
@@ -110,10 +128,10 @@ def _wish(value: Any, where: str) -> Any:
 
 
 def _partner(value: Any, where: str) -> str | None:
-    """The name of a partner; None for none. YAML takes some names for numbers."""
+    """The name of a label, attribute or joint of the task, or None. YAML takes some names for numbers."""
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool)):
         return None if value is None else str(value)
-    raise CannotRun(f"{where}: expected the name of its partner in the task, or null, got {describe(value)}")
+    raise CannotRun(f"{where}: expected a name of the task, or null, got {describe(value)}")
 
 
 def match_labels(
@@ -124,11 +142,17 @@ def match_labels(
     allow_unmatched: bool,
     convert_masks: bool,
 ) -> LabelMapping:
-    """The mapping of a function to a task; labels that `given` does not name go by their own name.
+    """Maps a function's labels to a task's; those that `given` does not name, to labels of the same name.
 
-    function: None when nobody knows its labels: then every label of the task stands for itself.
-    allow_unmatched: labels, attributes and joints without a partner are left out; otherwise they are errors.
-    Raises CannotRun that lists everything that does not fit.
+    Args:
+        function: the function's labels; None when they are not known: then those of the task are taken for them.
+        task: the task's labels.
+        given: what the user says.
+        allow_unmatched: leave out labels, attributes and joints that the task does not have; otherwise they are errors.
+        convert_masks: masks are stored as polygons.
+
+    Raises:
+        CannotRun: lists everything that does not fit.
     """
     targets = {target.label.name: target for target in task}
     known = list(function.values()) if function is not None else _assumed(targets, given)
@@ -136,9 +160,9 @@ def match_labels(
         f"the mapping names {name!r}, which the function does not have"
         for name in given.keys() - {label.name for label in known}
     ]
-    goals: dict[str, Goal | None] = {}
+    matched: dict[str, Target | None] = {}
     for label in known:
-        goals[label.name] = None
+        matched[label.name] = None
         wish = given.get(label.name, label.name)
         if wish is None:
             continue
@@ -159,21 +183,23 @@ def match_labels(
             problems.append(f"label {label.name!r}: the task has no label {wanted!r}")
         elif (kind := _kind(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
             hint = mask_hint(kind, target.label.type)
-            problems.append(f"label {label.name!r}: gives {_a(kind)}, the task's takes {_a(target.label.type)}{hint}")
+            problems.append(
+                f"label {label.name!r}: the function returns {_a(kind)}, the task's label takes {_a(target.label.type)}{hint}"
+            )
         else:
-            goals[label.name], missing = _goal(label, target, details, known_types=function is not None)
+            matched[label.name], missing = _target(label, target, details, known_types=function is not None)
             problems.extend(missing)
     if problems and not (allow_unmatched and all(problem.startswith("label") for problem in problems)):
-        remedy = "map them (--mapping, --map) or leave them out (--allow-unmatched)"
-        raise CannotRun("the labels don't fit the task:\n  " + "\n  ".join(problems) + f"\n{remedy}")
-    if not any(goals.values()):
+        remedy = "map them with --mapping or --map, or leave them out with --allow-unmatched"
+        raise CannotRun("the function's labels don't fit the task:\n  " + "\n  ".join(problems) + f"\n{remedy}")
+    if not any(matched.values()):
         have = ", ".join(map(repr, targets)) or "none"
-        raise CannotRun(f"no label of the function has a place in the task, whose labels are: {have}")
-    return LabelMapping(goals, leave_out_unknown=allow_unmatched)
+        raise CannotRun(f"the task has none of the function's labels; its labels are: {have}")
+    return LabelMapping(matched, leave_out_unknown=allow_unmatched)
 
 
 def _assumed(targets: Mapping[str, TaskLabel], given: Given) -> list[Label]:
-    """The labels of a function about which nothing is known: those of the task, and those that the mapping names."""
+    """The labels assumed for a function that is not known: those of the task, and those that the mapping names."""
     labels = {name: target.label for name, target in targets.items()}
     for name, wish in given.items():
         details = wish if isinstance(wish, Mapping) else {"name": wish}
@@ -183,11 +209,11 @@ def _assumed(targets: Mapping[str, TaskLabel], given: Given) -> list[Label]:
 
 
 def _renamed(label: Label, name: str, details: Mapping[str, Any]) -> Label:
-    """A label of a task as the function's that becomes it: of any type, with the names that the mapping says it uses."""
+    """A label of a task as the function's label that is mapped to it: of any type, with the function's names."""
 
     def named(items: tuple[Any, ...], pairs: Mapping[str, str | None], nothing: Any) -> tuple[Any, ...]:
         by_name = {item.name: item for item in items}
-        # Partners that are not there are found out where all are.
+        # Names that the task does not have are reported with all other problems.
         wished = [replace(by_name.get(theirs or "", nothing), name=ours) for ours, theirs in pairs.items()]
         return (*wished, *(item for item in items if item.name not in pairs and item.name not in pairs.values()))
 
@@ -199,8 +225,8 @@ def _renamed(label: Label, name: str, details: Mapping[str, Any]) -> Label:
     )
 
 
-def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_types: bool) -> tuple[Goal, list[str]]:
-    """Where a label goes, and a line about each of its attributes and joints that has no place there."""
+def _target(label: Label, target: TaskLabel, details: Mapping[str, Any], known_types: bool) -> tuple[Target, list[str]]:
+    """Where a label goes, and a line for each of its attributes and joints that has no place there."""
     missing = []
     attribute_names, joint_names = details.get("attributes", {}), details.get("sublabels", {})
     attributes: dict[str, Attribute] = {}
@@ -214,16 +240,16 @@ def _goal(label: Label, target: TaskLabel, details: Mapping[str, Any], known_typ
             if known_types and found.input_type not in ("text", attribute.input_type):
                 missing.append(f"{where}: is of type {attribute.input_type}, the task's of type {found.input_type}")
         elif name is not None:
-            missing.append(f"{where}: the task's label has none of this name")
+            missing.append(f"{where}: the task's label has no such attribute")
     partners: dict[str, str] = {}
     for joint in label.sublabels:
         name = joint_names.get(joint.name, joint.name)
         if name is not None:
             if name not in (sublabel.name for sublabel in target.label.sublabels):
-                missing.append(f"label {label.name!r}, joint {joint.name!r}: the task's skeleton has none of this name")
+                missing.append(f"label {label.name!r}, joint {joint.name!r}: the task's skeleton has no such joint")
             partners[name] = joint.name
     joints = [(sublabel.id, partners.get(sublabel.name)) for sublabel in target.label.sublabels]
-    return Goal(target.label, LabelIds(target.label.id, ids, joints), attributes), missing
+    return Target(target.label, LabelIds(target.label.id, ids, joints), attributes), missing
 
 
 def mask_hint(given: str, wanted: str) -> str:
@@ -261,10 +287,10 @@ def _label(raw: Mapping[str, Any]) -> Label:
     )
 
 
-def _words(goal: Goal) -> str:
-    words = f"{goal.label.name} ({goal.label.type})"
-    if goal.attributes:
-        pairs = (name if name == a.name else f"{name} as {a.name}" for name, a in goal.attributes.items())
+def _words(target: Target) -> str:
+    words = f"{target.label.name} ({target.label.type})"
+    if target.attributes:
+        pairs = (name if name == a.name else f"{name} as {a.name}" for name, a in target.attributes.items())
         words += f", attributes {', '.join(pairs)}"
     return words
 

@@ -1,4 +1,4 @@
-"""Annotations drawn on their pictures, as files in a folder."""
+"""Draws annotations on their images, as files in a folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,29 @@ from tools.draw import overlay
 
 
 class OverlayWriter:
-    """Draws annotations of a task, or of a folder. labels: the task's, or those of the function."""
+    """Draws annotations in CVAT's JSON on their images."""
 
     def __init__(self, labels: Sequence[TaskLabel], folder: Path):
+        """Writes nothing.
+
+        Args:
+            labels: of the annotations.
+            folder: for the pictures.
+        """
         self._labels = {label.label.id: label for label in labels}
         self._folder = folder
 
     def __call__(self, name: str, data: bytes, annotations: Sequence[Mapping[str, Any]]) -> Path:
-        """Writes the picture of an image file with its annotations on it, and returns where."""
+        """Writes an image with its annotations on it.
+
+        Args:
+            name: the picture's path in the folder; .jpg is added.
+            data: the image file.
+            annotations: of the image.
+
+        Returns:
+            The path of the picture.
+        """
         shapes = []
         for annotation in annotations:
             label = self._labels[annotation["label_id"]]
@@ -37,5 +52,9 @@ class OverlayWriter:
 
 
 def parsed(annotations: FrameAnnotations) -> list[dict[str, Any]]:
-    """The annotations of a frame as plain objects."""
+    """The annotations of a frame as plain objects.
+
+    Args:
+        annotations: as `AnnotationEncoder` returns them.
+    """
     return [orjson.loads(text) for text in (*annotations.tags, *annotations.shapes)]

@@ -1,4 +1,4 @@
-"""Pictures in, results out: a thread feeds, each worker has a thread, and the caller's thread takes what is done."""
+"""Runs workers side by side: one thread reads frames, each worker has a thread, and the caller's takes the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import Worker
 
 T = TypeVar("T")
-_FEW_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def run(
@@ -20,10 +20,16 @@ def run(
     stop: threading.Event,
     consume: Callable[[FrameResult], None],
 ) -> None:
-    """Gives blocks to workers as they come free, and each result to `consume`, in this thread, as it comes.
+    """Gives blocks to the workers as they become free, and returns when all results are consumed.
 
-    blocks: an result among them is of a picture that nobody needs to look at. No more than a few blocks are taken
-    ahead, so memory does not grow with their number. Raises what any of the parties raises, after all have ended.
+    Only a few blocks are read ahead, so that memory does not grow with their number. An error in any of the threads is
+    raised here after all threads have ended.
+
+    Args:
+        blocks: frames to annotate, and results of frames that could not be read.
+        workers: annotate them.
+        stop: when it is set, blocks in progress are finished and no more are started.
+        consume: is called with each result as it arrives, in this thread.
     """
     waiting: queue.Queue[Sequence[FrameInput] | None] = queue.Queue(maxsize=2 * len(workers))
     done: queue.Queue[FrameResult | None] = queue.Queue(maxsize=1024)
@@ -71,8 +77,8 @@ def run(
                 consume(result)
             except BaseException as error:
                 fail(error)
-    threads[0].join()  # it has told the workers to end, so it ends as well
-    while not done.empty():  # and may have put something after the last of them
+    threads[0].join()  # it has told the workers to end, and ends itself
+    while not done.empty():  # it may have added results after the last worker's
         result = done.get()
         if result is not None and not problems:
             consume(result)
@@ -81,10 +87,10 @@ def run(
 
 
 def _put(target: queue.Queue[T], item: T, ends: Sequence[threading.Event]) -> bool:
-    """Whether the item found a place before one of the ends came."""
+    """Whether the item could be put before one of the ends was set."""
     while not any(end.is_set() for end in ends):
         try:
-            target.put(item, timeout=_FEW_SECONDS)
+            target.put(item, timeout=_POLL_SECONDS)
             return True
         except queue.Full:
             continue
@@ -94,7 +100,7 @@ def _put(target: queue.Queue[T], item: T, ends: Sequence[threading.Event]) -> bo
 def _taken(source: queue.Queue[Sequence[FrameInput] | None], over: threading.Event) -> Iterator[Sequence[FrameInput]]:
     while not over.is_set():
         try:
-            block = source.get(timeout=_FEW_SECONDS)
+            block = source.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
         if block is None:

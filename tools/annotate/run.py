@@ -111,7 +111,7 @@ def open_journal(path: Path, settings: Mapping[str, Any], resume: bool, start_ov
     journal = Journal(path)
     try:
         if resume and journal.settings:
-            journal.go_on(settings)
+            journal.resume(settings)
             return journal
         if resume:
             say(f"There is no run to resume ({path}); starting a new one.")

@@ -1,7 +1,7 @@
-"""Reid functions on a task: the boxes of its frames become tracks, as CVAT itself makes them.
+"""A reid function on a task: the boxes of its frames become tracks, as CVAT itself makes them.
 
-From frame to frame the function says which boxes show the same object; chains of such pairs become tracks, a box
-without a partner a track of its own. All boxes are replaced in one request, other shapes and tracks stay.
+The function matches the boxes of each frame with those of the next; chains of matches become tracks, and a box without a
+match a track of its own. All boxes are replaced in one request; other shapes and tracks stay.
 """
 
 from __future__ import annotations
@@ -97,10 +97,14 @@ def make_tracks(cvat: CvatClient, task: Task, run: Run) -> bool:
 def join_boxes(
     boxes: Boxes, frames: Sequence[int], partners: Mapping[int, Sequence[int]], mutable: frozenset[int]
 ) -> list[dict[str, Any]]:
-    """Tracks of boxes.
+    """Joins boxes to tracks, in the server's JSON.
 
-    partners: frame -> for each of its boxes the index of the same object on the next of `frames`, or -1.
-    mutable: ids of the attributes that belong to the shapes of a track; the others belong to the track.
+    Args:
+        boxes: of each frame.
+        frames: in order.
+        partners: frame -> for each of its boxes the index of the same object on the next of `frames`, or -1: then its
+            track ends.
+        mutable: ids of the attributes that belong to the shapes of a track; the others belong to the track.
     """
     paths: list[list[dict[str, Any]]] = []
     open_paths: dict[int, int] = {}  # index of a box on the frame -> its path
@@ -120,7 +124,11 @@ def join_boxes(
 
 
 def boxes_facts(boxes: Boxes) -> list[Any]:
-    """What the matching of boxes depends on."""
+    """What the matching of boxes depends on.
+
+    Args:
+        boxes: of each frame.
+    """
     return [
         [f, [[b["id"], b["label_id"], b["points"], b.get("rotation")] for b in found]] for f, found in boxes.items()
     ]
@@ -134,7 +142,7 @@ def _track(path: Sequence[Mapping[str, Any]], last_frame: int, mutable: frozense
 
     shapes = [shape(box) for box in path]
     if shapes[-1]["frame"] != last_frame:
-        # From the next frame on the object is not to be seen.
+        # The object is out of sight from the next frame on.
         shapes.append({**shapes[-1], "outside": True, "frame": shapes[-1]["frame"] + 1})
     first = path[0]
     return {
@@ -173,7 +181,7 @@ def _mutable(task: Task) -> frozenset[int]:
 def _blocks(
     images: Iterator[ImageFile], pairs: Sequence[tuple[int, int]], boxes: Boxes
 ) -> Iterator[Sequence[FrameInput] | FrameResult]:
-    """Runs of pairs that hang together, as the pictures of all of their frames."""
+    """Blocks of consecutive frames: each frame and the next are a pair."""
     follows = dict(pairs)
     block: list[FrameInput] = []
     for image in images:
@@ -183,7 +191,7 @@ def _blocks(
                 yield block
             block = []
         if image.data is None:
-            # It is missing in the pair before it and in the one after it.
+            # The pair before it and the one after it lack it.
             for first, second in pairs:
                 if image.frame in (first, second):
                     yield FrameResult(first, error=f"frame {image.frame}: {image.error}")

@@ -1,9 +1,9 @@
-"""Annotations to a task in chunks, each exactly once: through lost answers, kills and new starts.
+"""Uploads annotations to a task in chunks, each exactly once, whatever is lost, killed or started again.
 
-Adding annotations is the one request that does harm when it is made twice. So each chunk is written down before it is
-sent and struck off when the server has answered. When nobody knows whether it arrived, the server is asked for its
-annotations: what is already there is not sent again, and what came twice after all, because the server was still at
-work on the first request, is removed when the run ends.
+Adding annotations is the only request that must not be made twice. So each chunk is saved before it is sent, and its file
+is removed when the server has answered. When it is not known whether a chunk has arrived, the server is asked for its
+annotations: those that are there are not sent again, and those that arrived twice nevertheless, because the server was
+still busy with the first request, are removed when the run ends.
 """
 
 from __future__ import annotations
@@ -19,40 +19,47 @@ from typing import Any
 import orjson
 
 from tools.annotate.annotation_encoder import FrameAnnotations
-from tools.annotate.cvat_client import CvatClient, Refused, Task, Unanswered
+from tools.annotate.console import count, say
+from tools.annotate.cvat_client import Annotations, CvatClient, Refused, Task, Unanswered
 from tools.annotate.errors import CannotRun
 from tools.annotate.journal import Journal, write_whole
 from tools.annotate.predictor import FrameResult
 
-_LARGEST = 8 * 2**20  # bytes of a chunk
-_OLDEST = 20.0  # seconds that an annotation waits for its chunk to be full
+_LARGEST = 8 * 2**20  # bytes in a chunk
+_OLDEST_S = 20.0  # how long an annotation waits for its chunk to be full
 _TRIES = 4
-_FIRST_PAUSE = 2.0
-_SETTLED = 5.0  # seconds after which a server has done what it had begun
+_FIRST_PAUSE_S = 2.0  # doubled after each try
+_SETTLED_S = 5.0  # after which a server has finished a request
 _KINDS = ("tags", "shapes")
-
-Annotations = dict[str, list[dict[str, Any]]]
 
 
 class Uploader:
-    """What is done with the results of a task's frames. chunk: the most frames of a request.
+    """Uploads the results of a task's frames; see `ResultWriter`."""
 
-    tags, shapes: how many annotations this run has added. left_out: what had no place in the task -> how often.
-    """
+    def __init__(self, cvat: CvatClient, task: Task, journal: Journal, chunk: int):
+        """Uploads nothing yet; `begin` or `settle` comes next.
 
-    def __init__(self, cvat: CvatClient, task: Task, journal: Journal, chunk: int, say: Callable[[str], None]):
+        Args:
+            cvat: the server.
+            task: the task.
+            journal: of the run; files beside it have the chunk that is being sent, and copies.
+            chunk: the most frames in a request.
+        """
         self.tags = self.shapes = 0
         self.left_out: Counter[str] = Counter()
-        self._cvat, self._task, self._journal, self._chunk, self._say = cvat, task, journal, chunk, say
+        self._cvat, self._task, self._journal, self._chunk = cvat, task, journal, chunk
         self._pending = journal.path.with_suffix(".pending")
         self._collected: list[FrameAnnotations] = []
         self._bytes, self._since = 0, 0.0
         self._prepare: Callable[[], None] | None = None
 
     def begin(self, clear: bool, frames: Iterable[int], whole: bool) -> None:
-        """For a new run. clear: remove what is on the frames already; whole: the frames are all of the task.
+        """Prepares a new run; the task is only changed when the first frame is annotated.
 
-        That is done when the first frame is annotated: a function that can annotate none does no harm.
+        Args:
+            clear: remove the annotations that the frames have.
+            frames: of the run.
+            whole: whether they are all frames of the task.
         """
         for left_over in (self._pending, *self._doubtful_files()):
             left_over.unlink(missing_ok=True)
@@ -60,20 +67,22 @@ class Uploader:
 
     def _note_and_clear(self, clear: bool, frames: set[int], whole: bool) -> None:
         before = self._cvat.annotations(self._task)
-        count = sum(len(items) for items in before.values())
-        if clear and count:
+        number = sum(len(items) for items in before.values())
+        if clear and number:
             removed = _free(self._journal.path, "removed")
             write_whole(removed, orjson.dumps(before))
-            self._say(f"The {count} annotations that the task had are kept in {removed}")
+            say(f"The task had {count(number, 'annotation')}, kept in {removed}")
             self._clear(before, frames, whole)
             before = {kind: [] for kind in before} if whole else self._cvat.annotations(self._task)
-        elif count:
-            self._say(f"The task has {count} annotations already; they stay (--clear-existing removes them)")
+        elif number:
+            say(
+                f"The task already has {count(number, 'annotation')}, which {'stays' if number == 1 else 'stay'}; --clear-existing removes them"
+            )
         newest = {kind: max((item["id"] for item in before[kind]), default=0) for kind in _KINDS}
         self._journal.note(newest=newest)
 
     def settle(self) -> None:
-        """Before the first frame of a run that goes on: finds out what became of the chunk that was on its way."""
+        """Prepares a run that is resumed: uploads what is missing of the chunk that was being sent."""
         try:
             content = orjson.loads(self._pending.read_bytes())
         except FileNotFoundError:
@@ -81,12 +90,12 @@ class Uploader:
         frames = set(content["frames"])
         doubtful = not frames <= self._journal.done
         if doubtful:
-            self._say(f"A chunk of {len(frames)} frames was on its way when the last run ended; looking for it")
+            say(f"A chunk of {count(len(frames), 'frame')} was being sent when the last run ended; looking for it")
             self._send(frames, content["annotations"], doubtful)
-        self._strike_off(doubtful)
+        self._mark_sent(doubtful)
 
     def __call__(self, result: FrameResult) -> None:
-        """Takes the result of a frame; uploads when enough have come together."""
+        """Takes the result of a frame; uploads a chunk when it is full."""
         if result.annotations is None:
             self._journal.note_bad(result.frame, result.error)
             return
@@ -99,11 +108,11 @@ class Uploader:
         self._bytes += sum(len(text) for text in (*found.tags, *found.shapes))
         self.left_out.update(found.left_out)
         full = len(self._collected) >= self._chunk or self._bytes >= _LARGEST
-        if full or time.monotonic() - self._since > _OLDEST:
+        if full or time.monotonic() - self._since > _OLDEST_S:
             self.flush()
 
     def flush(self) -> None:
-        """Uploads what has come together."""
+        """Uploads the results that are waiting."""
         if not self._collected:
             return
         collected, self._collected = self._collected, []
@@ -114,24 +123,24 @@ class Uploader:
             "shapes": [orjson.Fragment(text) for item in collected for text in item.shapes],
         }
         write_whole(self._pending, orjson.dumps({"frames": sorted(frames), "annotations": annotations}))
-        self._strike_off(self._send(frames, annotations, doubtful=False))
+        self._mark_sent(self._send(frames, annotations, doubtful=False))
 
     def finish(self) -> None:
-        """At the end: uploads the rest and removes what has come twice."""
+        """Uploads the rest, and removes what has arrived twice."""
         self.flush()
         self._remove_doubles()
 
-    def _strike_off(self, doubtful: bool) -> None:
-        """The chunk on its way has arrived. If it may have come twice, that is looked into at the end."""
+    def _mark_sent(self, doubtful: bool) -> None:
+        """The chunk has arrived; `finish` looks whether a doubtful one has arrived twice."""
         if doubtful:
             self._pending.rename(_free(self._journal.path, "doubtful"))
         else:
             self._pending.unlink()
 
     def _send(self, frames: set[int], annotations: dict[str, list[Any]], doubtful: bool) -> bool:
-        """Makes sure that the annotations of whole frames are on the server; whether they may be there twice.
+        """Sends the annotations of frames until the server has them; returns whether they may be there twice.
 
-        doubtful: some may be there already. Raises CannotRun when nobody can know.
+        doubtful: some may be there already. Raises CannotRun when the server does not answer.
         """
         for attempt in range(_TRIES):
             try:
@@ -144,22 +153,22 @@ class Uploader:
             except Refused as error:
                 if error.status in (400, 413):
                     return self._send_apart(frames, annotations, error) or doubtful
-                raise CannotRun(f"task {self._task.id}: the server takes no annotations: {error}") from error
+                raise CannotRun(f"task {self._task.id}: the server refuses the annotations: {error}") from error
             except Unanswered as error:
                 if attempt + 1 == _TRIES:
                     raise CannotRun(
-                        f"{self._cvat.url}: {error}; what was found so far is kept, go on with --resume"
+                        f"{self._cvat.url}: {error}; the results so far are kept, continue with --resume"
                     ) from error
-                self._say(f"{error}: looking whether the chunk has arrived")
+                say(f"{error}; checking whether the chunk has arrived")
                 doubtful = True
-                time.sleep(_FIRST_PAUSE * 2**attempt)
+                time.sleep(_FIRST_PAUSE_S * 2**attempt)
         self.tags += len(annotations["tags"])
         self.shapes += len(annotations["shapes"])
         self._journal.note_done(frames)
         return doubtful
 
     def _send_apart(self, frames: set[int], annotations: dict[str, list[Any]], error: Refused) -> bool:
-        """A chunk that the server refuses, in halves, down to the frames that it refuses."""
+        """Sends a chunk that the server refuses in halves, to find the frames that it refuses."""
         if len(frames) == 1:
             self._journal.note_bad(min(frames), f"the server refuses its annotations: {error}")
             return False
@@ -184,7 +193,7 @@ class Uploader:
         return missing
 
     def _ours(self, frames: set[int]) -> Annotations:
-        """What came to the server on these frames since the run began, from a function."""
+        """The server's annotations of these frames that came from a function since the run began."""
         newest = self._journal.facts.get("newest", {})
         now = self._cvat.annotations(self._task)
         return {
@@ -202,9 +211,9 @@ class Uploader:
         files = self._doubtful_files()
         if not files:
             return
-        # A server that was still at work on the first request when it was asked has finished by now.
+        # By then, a server that was still busy with the first request has finished it.
         newest = max(file.stat().st_mtime for file in files)
-        time.sleep(max(0.0, min(_SETTLED, newest + _SETTLED - time.time())))
+        time.sleep(max(0.0, min(_SETTLED_S, newest + _SETTLED_S - time.time())))
         contents = [orjson.loads(file.read_bytes()) for file in files]
         frames = {frame for content in contents for frame in content["frames"]}
         doubles: Annotations = {}
@@ -215,8 +224,8 @@ class Uploader:
                 wanted[_key(annotation)] -= 1
                 if wanted[_key(annotation)] < 0:
                     doubles[kind].append(annotation)
-        if count := sum(map(len, doubles.values())):
-            self._say(f"{count} annotations had arrived twice; removing the second ones")
+        if number := sum(map(len, doubles.values())):
+            say(f"{count(number, 'annotation')} had arrived twice; removing the second copies")
             self._delete(doubles)
         for file in files:
             file.unlink()
@@ -225,10 +234,10 @@ class Uploader:
         if whole:
             self._cvat.clear(self._task)
             return
-        # Tracks go over many frames and stay.
+        # Tracks stay: they go over many frames.
         self._delete({kind: [a for a in before[kind] if a["frame"] in frames] for kind in _KINDS})
 
-    def _delete(self, annotations: Mapping[str, list[dict[str, Any]]]) -> None:
+    def _delete(self, annotations: Annotations) -> None:
         payload = {"version": 0, "tracks": [], **annotations}
         try:
             self._cvat.delete(self._task, orjson.dumps(payload))
@@ -237,13 +246,13 @@ class Uploader:
 
 
 def _free(journal: Path, what: str) -> Path:
-    """The name of a file beside the journal that is not there yet."""
+    """The path of a new file beside the journal."""
     names = (journal.with_suffix(f".{what}{number or ''}.json") for number in itertools.count())
     return next(path for path in names if not path.exists())
 
 
 def _key(annotation: Mapping[str, Any]) -> Any:
-    """What makes two annotations the same; the server adds attributes and gives groups other numbers."""
+    """Equal for copies of an annotation; the server adds attributes and renumbers groups."""
 
     def numbers(values: Iterable[float]) -> tuple[float, ...]:
         return tuple(round(float(v), 2) for v in values)

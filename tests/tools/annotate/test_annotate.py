@@ -105,7 +105,7 @@ def test_polygons_instead_of_masks(server: CvatServer, annotate: Annotate, capsy
     assert annotate("--task", task.id) == 2
     said = capsys.readouterr().err
     assert "label 'box': the task has no label 'box'" in said
-    assert "label 'region': gives a mask, the task's takes a polygon" in said
+    assert "label 'region': the function returns a mask, the task's label takes a polygon" in said
     assert annotate("--task", task.id, "--convert-masks", "--allow-unmatched", "--map", "turned=kasten") == 0
     shapes = by_label(task)
     assert {label: len(found) for label, found in shapes.items()} == {"region": 3, "kasten": 3}
@@ -161,7 +161,7 @@ def test_what_the_task_has_already_is_said(
     assert annotate("--task", task.id, "--threshold", 0.85) == 0
     assert "already" not in capsys.readouterr().err
     assert annotate("--task", task.id, "--threshold", 0.85) == 0
-    assert "The task has 4 annotations already; they stay (--clear-existing removes them)" in capsys.readouterr().err
+    assert "The task already has 4 annotations, which stay; --clear-existing removes them" in capsys.readouterr().err
 
 
 def test_the_progress_counts_frames_and_shapes(
@@ -300,7 +300,7 @@ def test_a_busy_endpoint_is_asked_again(
         (b'{"mask": []}', "is the function a detector?"),
         (b"[1]", "annotation 0 in the reply is invalid"),
         (b'[{"label": "box", "type": "rectangle", "points": [1, 2]}]', "expected 4 numbers"),
-        (b'[{"label": "house", "type": "rectangle", "points": [1, 2, 3, 4]}]', "gave the label 'house'"),
+        (b'[{"label": "house", "type": "rectangle", "points": [1, 2, 3, 4]}]', "returned the label 'house'"),
         (b"<html>", "not JSON"),
     ],
 )
@@ -608,7 +608,7 @@ def test_killed_between_the_servers_commit_and_its_answer(
     assert len(list(tmp_path.glob("*.pending"))) == 1
     status, said = finish(start(server, task, tmp_path, "--resume"))
     assert status == 0, said
-    assert "A chunk of 5 frames was on its way" in said
+    assert "A chunk of 5 frames was being sent" in said
     assert content(task) == uninterrupted
 
 
@@ -635,15 +635,15 @@ def test_killed_while_the_server_is_still_at_work(server: CvatServer, tmp_path: 
     task.annotations = {kind: [*task.annotations[kind], *added[kind]] for kind in added}
     status, said = finish(second)
     assert status == 0, said
-    assert "had arrived twice; removing the second ones" in said
+    assert "had arrived twice; removing the second copies" in said
     assert content(task) == uninterrupted
 
 
 def test_an_answer_that_is_lost_is_no_double(
     server: CvatServer, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, uninterrupted: list[str]
 ) -> None:
-    monkeypatch.setattr("tools.annotate.upload._FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("tools.annotate.upload._SETTLED", 0.0)
+    monkeypatch.setattr("tools.annotate.upload._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("tools.annotate.upload._SETTLED_S", 0.0)
     task = server.add_task(labels(), frames(40), chunk_size=8)
     lost = []
 
@@ -715,6 +715,6 @@ def test_two_runs_over_one_task_do_not_mix(
         tmp_path / "journals" / f"{server.url.removeprefix('http://').replace(':', '-')}-task-{task.id}.journal"
     )
     assert annotate("--task", task.id) == 2
-    assert "another run is writing it at this moment" in capsys.readouterr().err
+    assert "another run is using it" in capsys.readouterr().err
     other.close()
     assert annotate("--task", task.id) == 0

@@ -99,19 +99,19 @@ def test_all_problems_at_once() -> None:
     with pytest.raises(CannotRun) as error:
         match({"truck": "vehicle"}, convert=False)
     assert str(error.value).splitlines() == [
-        "the labels don't fit the task:",
+        "the function's labels don't fit the task:",
         "  the mapping names 'truck', which the function does not have",
         "  label 'car': the task has no label 'car'",
-        "  label 'road': gives a mask, the task's takes a polygon; --convert-masks stores masks as polygons",
-        "  label 'person', joint 'head': the task's skeleton has none of this name",
-        "map them (--mapping, --map) or leave them out (--allow-unmatched)",
+        "  label 'road': the function returns a mask, the task's label takes a polygon; --convert-masks stores masks as polygons",
+        "  label 'person', joint 'head': the task's skeleton has no such joint",
+        "map them with --mapping or --map, or leave them out with --allow-unmatched",
     ]
 
 
 def test_attributes_without_a_partner_and_of_another_type() -> None:
     with pytest.raises(CannotRun) as error:
         match({**WISHES, "car": "vehicle"})
-    assert "label 'car', attribute 'color': the task's label has none of this name" in str(error.value)
+    assert "label 'car', attribute 'color': the task's label has no such attribute" in str(error.value)
     with pytest.raises(CannotRun) as error:
         match({**WISHES, "car": {"name": "vehicle", "attributes": {"color": "plate", "plate": "paint"}}})
     assert "label 'car', attribute 'plate': is of type text, the task's of type select" in str(error.value)
@@ -136,7 +136,7 @@ def test_unmatched_are_left_out_if_that_is_wanted() -> None:
 
 def test_a_label_that_is_left_out_on_purpose_is_no_problem() -> None:
     mapping = match({**WISHES, "road": None}, convert=False)
-    assert mapping.goals["road"] is None
+    assert mapping.targets["road"] is None
 
 
 def test_values_that_the_task_does_not_allow() -> None:
@@ -163,11 +163,11 @@ def test_a_function_of_which_nothing_is_known() -> None:
     assert [(e["points"], e["outside"]) for e in annotation["elements"]] == [
         ([3, 4], True), ([5, 6], False), ([1, 2], False),
     ]  # fmt: skip
-    with pytest.raises(CannotRun, match="label 'auto', attribute 'farbe': the task's label has none of this name"):
+    with pytest.raises(CannotRun, match="label 'auto', attribute 'farbe': the task's label has no such attribute"):
         match({"auto": {"name": "vehicle", "attributes": {"farbe": "colour"}}}, function=None)
-    with pytest.raises(FrameError, match="gave the label 'bus', which the task does not have"):
+    with pytest.raises(FrameError, match="returned the label 'bus', which the task does not have"):
         AnnotationEncoder(mapping)(0, [Tag(label="bus")])
-    with pytest.raises(FrameError, match="gave the label 'road' as rectangle, the task's is polygon"):
+    with pytest.raises(FrameError, match="returned the label 'road' as rectangle, the task's is polygon"):
         AnnotationEncoder(mapping)(0, [Rectangle(label="road", box_xyxy=(1, 2, 3, 4))])
 
 
@@ -187,12 +187,12 @@ def test_mapping_from_file_and_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("car: [vehicle]", "label 'car': expected the name of its partner in the task, or null, got ['vehicle']"),
-        ("car: true", "label 'car': expected the name of its partner in the task, or null, got true"),
+        ("car: [vehicle]", "label 'car': expected a name of the task, or null, got ['vehicle']"),
+        ("car: true", "label 'car': expected a name of the task, or null, got true"),
         ("car: {nmae: vehicle}", "label 'car': expected name, attributes and sublabels, got nmae"),
-        ("car: {name: [a]}", "label 'car', name: expected the name of its partner"),
+        ("car: {name: [a]}", "label 'car', name: expected a name of the task"),
         ("car: {attributes: 4}", "label 'car', attributes: expected an object of function's: task's, got 4"),
-        ("car: {attributes: {colour: {name: x}}}", "label 'car', attributes, colour: expected the name of its partner"),
+        ("car: {attributes: {colour: {name: x}}}", "label 'car', attributes, colour: expected a name of the task"),
         ("car: {sublabels: [head]}", "label 'car', sublabels: expected an object of function's: task's, got ['head']"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_mapping_that_names_what_the_function_does_not_have() -> None:
 
 def test_nothing_has_a_place() -> None:
     with pytest.raises(
-        CannotRun, match="no label of the function has a place in the task, whose labels are: 'vehicle', 'road'"
+        CannotRun, match="the task has none of the function's labels; its labels are: 'vehicle', 'road'"
     ):
         match({"car": None, "road": None, "person": None})
 

@@ -35,7 +35,9 @@ def lacks(directory: Path, environment: Mapping[str, str]) -> list[str]:
     """
     found = []
     if missing := missing_packages(directory):
-        found.append(f"missing packages: {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else ""))
+        found.append(
+            f"missing packages: {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else "")
+        )
     if lacking := weights.missing(directory, environment):
         found.append(lacking.problem)
     return found

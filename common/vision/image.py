@@ -39,8 +39,17 @@ def decode_image(data: bytes, field: str = "image") -> NDArray[np.uint8]:
     """The pixels of a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame) file.
 
     Any colour mode and 8 or 16 bit (32 bit is scaled to its range); transparency is dropped as CVAT drops it, the
-    EXIF orientation is applied. Returns (H, W, 3) uint8 RGB, writable and contiguous.
-    Raises BadRequest, naming `field`, for what is no image, truncated, or larger than `max_pixels()`.
+    EXIF orientation is applied.
+
+    Args:
+        data: The file.
+        field: The field that it came in, as errors name it.
+
+    Returns:
+        (H, W, 3) uint8 RGB, writable and contiguous.
+
+    Raises:
+        BadRequest: It is not an image, is truncated, or larger than `max_pixels()`.
     """
     if not data:
         raise BadRequest(f"{field}: expected an image file, got nothing")
@@ -70,13 +79,28 @@ def decode_image(data: bytes, field: str = "image") -> NDArray[np.uint8]:
 
 
 def pillow_to_rgb(image: PillowImage.Image) -> NDArray[np.uint8]:
-    """The pixels of an image that Pillow has opened, as `decode_image` gives them. Raises what Pillow raises."""
+    """The pixels of an image that Pillow has opened, as `decode_image` returns them.
+
+    Args:
+        image: The image; errors in its file come as Pillow raises them.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     image.load()  # turns a TIFF, and takes its orientation away
     return oriented(_to_rgb(image), _orientation(image))
 
 
 def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) as stored, turned and mirrored as the EXIF orientation 1 to 8 says; others change nothing."""
+    """Pixels rotated and mirrored as the EXIF orientation says.
+
+    Args:
+        pixels: (H, W, 3) as stored in the file.
+        orientation: 1 to 8; other values change nothing.
+
+    Returns:
+        (H, W, 3) or (W, H, 3), contiguous.
+    """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -1,7 +1,7 @@
-"""Bitmaps and the forms that CVAT has for them: flat cropped list, run lengths, image-sized bitmap, outline.
+"""Masks and CVAT's forms of them: flat cropped list, run lengths, image-sized bitmap, outline.
 
 Boxes inside these forms are CVAT's: (left, top, right, bottom) with right and bottom *inclusive*.
-A `Mask` holds a bitmap of its box; every conversion goes from or to that.
+A `Mask` holds a bitmap of its box; every conversion is from or to that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ _BATCH = 4_000_000  # crossings of an outline with rows that are worked on at a 
 
 
 def cropped(mask: Mask) -> Mask:
-    """The same pixels with the smallest box around them (0 x 0 when there are none)."""
+    """The same pixels with the smallest box around them.
+
+    Args:
+        mask: Any mask.
+
+    Returns:
+        The mask; of 0 x 0 pixels when none is true.
+    """
     tight = Mask.from_full(mask.bitmap)
     if tight.bitmap.shape == mask.bitmap.shape:
         return mask
@@ -29,7 +36,12 @@ def cropped(mask: Mask) -> Mask:
 
 
 def clipped(mask: Mask, size_hw: tuple[int, int]) -> Mask:
-    """The part of a mask that lies in an image of (height, width), cropped; without its outline if some does not."""
+    """The part of a mask that lies in an image, cropped; without its outline if some of it does not.
+
+    Args:
+        mask: Any mask.
+        size_hw: Height and width of the image.
+    """
     left, top, right, bottom = mask.box_xyxy
     if left >= 0 and top >= 0 and right <= size_hw[1] and bottom <= size_hw[0]:
         return cropped(mask)
@@ -62,7 +74,15 @@ def combined(masks: Sequence[Mask], operation: np.ufunc) -> Mask:
 
 
 def mask_to_bitmap(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The (H, W) bool bitmap of an image of `size_hw`; what lies outside the image is cut off."""
+    """The bitmap of the whole image; what of a mask lies outside is cut off.
+
+    Args:
+        mask: Any mask.
+        size_hw: Height and width of the image.
+
+    Returns:
+        (H, W) bool of `size_hw`.
+    """
     full = np.zeros(size_hw, np.bool_)
     inside = clipped(mask, size_hw)
     left, top, right, bottom = inside.box_xyxy
@@ -102,7 +122,14 @@ def mask_to_json(mask: Mask) -> bytes:
 
 
 def rows_to_json(mask: Mask) -> bytes:
-    """The bitmap as JSON text of an interactor's `mask` field: a list of rows of 0 and 1."""
+    """The JSON text of an interactor's `mask` field.
+
+    Args:
+        mask: Any mask.
+
+    Returns:
+        A list of the bitmap's rows, each a list of 0 and 1.
+    """
     height, width = mask.bitmap.shape
     if not mask.bitmap.size:
         return b"[]"
@@ -123,7 +150,14 @@ def rows_to_json(mask: Mask) -> bytes:
 
 
 def bitmap_to_rle(bitmap: NDArray[np.bool_]) -> list[int]:
-    """Lengths of the runs of equal pixels, row by row, background first (0 when the first pixel is set)."""
+    """Lengths of the runs of equal pixels, row by row.
+
+    Args:
+        bitmap: (h, w) bool.
+
+    Returns:
+        Run lengths, background first (0 when the first pixel is true).
+    """
     flat = np.asarray(bitmap, np.bool_).ravel()
     if not flat.size:
         return []
@@ -133,7 +167,15 @@ def bitmap_to_rle(bitmap: NDArray[np.bool_]) -> list[int]:
 
 
 def rle_to_bitmap(runs: Sequence[float], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The inverse of `bitmap_to_rle`. Raises ValueError when the runs are negative or don't fill the size."""
+    """The inverse of `bitmap_to_rle`.
+
+    Args:
+        runs: Run lengths, background first.
+        size_hw: Height and width of the bitmap.
+
+    Raises:
+        ValueError: Runs are negative or don't fill the size.
+    """
     lengths = np.asarray(runs, np.float64)
     if not (np.isfinite(lengths).all() and (lengths >= 0).all() and (lengths == np.floor(lengths)).all()):
         raise ValueError("run lengths must be whole numbers, 0 or more")
@@ -144,13 +186,27 @@ def rle_to_bitmap(runs: Sequence[float], size_hw: tuple[int, int]) -> NDArray[np
 
 
 def mask_to_rle(mask: Mask) -> list[int]:
-    """The points of a mask in CVAT's annotations and in tracker requests: run lengths, then the box."""
+    """The points of a mask in CVAT's annotations and in tracker requests.
+
+    Args:
+        mask: Any mask.
+
+    Returns:
+        Run lengths, background first, followed by the box.
+    """
     left, top, right, bottom = mask.box_xyxy
     return [*bitmap_to_rle(mask.bitmap), left, top, right - 1, bottom - 1]
 
 
 def rle_to_mask(points: Sequence[float]) -> Mask:
-    """The inverse of `mask_to_rle`. Raises ValueError when runs and box don't fit together."""
+    """The inverse of `mask_to_rle`.
+
+    Args:
+        points: Run lengths, followed by the box.
+
+    Raises:
+        ValueError: Runs and box don't fit together.
+    """
     left, top, right, bottom = _box(points)
     return Mask(bitmap=rle_to_bitmap(points[:-4], (bottom - top + 1, right - left + 1)), left=left, top=top)
 
@@ -158,9 +214,13 @@ def rle_to_mask(points: Sequence[float]) -> Mask:
 def mask_to_outline(mask: Mask, tolerance: float = 1.0) -> NDArray[np.float64]:
     """The outline of the largest part of a mask, holes ignored; pixels that touch at a corner belong together.
 
-    tolerance: how far, in pixels, the pixels' edges may be from the outline; 0 follows every edge.
-    Returns (N, 2) float64 image coordinates of the edges between pixels, so that the polygon covers exactly the
-    pixels' area at tolerance 0; N is 3 or more, or 0 for an empty mask.
+    Args:
+        mask: Any mask.
+        tolerance: How far, in pixels, the pixels' edges may be from the outline; 0 follows every edge.
+
+    Returns:
+        (N, 2) float64 image coordinates of the edges between pixels, so that the polygon covers exactly the pixels'
+        area at tolerance 0; N is 3 or more, or 0 for an empty mask.
     """
     if not mask.bitmap.any():
         return np.zeros((0, 2))
@@ -192,7 +252,15 @@ def outline_beside(mask: Mask, tolerance: float = 1.0) -> NDArray[np.float64]:
 
 
 def outline_to_mask(outline_xy: NDArray[np.float64], size_hw: tuple[int, int]) -> Mask:
-    """The pixels of an image of `size_hw` whose centres lie inside a polygon (N, 2), cropped (even-odd rule)."""
+    """The pixels of an image whose centres lie inside a polygon, by the even-odd rule.
+
+    Args:
+        outline_xy: (N, 2) corners in pixels of the image.
+        size_hw: Height and width of the image.
+
+    Returns:
+        The mask, cropped; of 0 x 0 pixels when there are none.
+    """
     points = np.asarray(outline_xy, np.float64).reshape(-1, 2)
     if len(points) < 3:
         return Mask(bitmap=np.zeros((0, 0), np.bool_))

@@ -22,7 +22,15 @@ class ReidBox:
 
 
 def cosine_distances(embeddings0: NDArray[np.float32], embeddings1: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, M) distances from 0 (same direction) to 1 (orthogonal or opposed) of rows (N, D) and (M, D)."""
+    """Distances between all descriptors of two images.
+
+    Args:
+        embeddings0: (N, D), of any length.
+        embeddings1: (M, D), of any length.
+
+    Returns:
+        (N, M) from 0 (same direction) to 1 (orthogonal or opposed).
+    """
 
     def unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
         exact = rows.astype(np.float64)
@@ -40,12 +48,20 @@ def match(
     threshold: float,
     max_distance: float,
 ) -> list[int]:
-    """For each of `boxes0` the index of its partner in `boxes1`, or -1; no index twice.
+    """Finds the best one-to-one assignment of boxes that may show the same object.
 
-    distances: (len(boxes0), len(boxes1)) of appearance on any scale, 0 = identical; NaN and infinity never match.
-    Only pairs of the same label, with a distance of at most `threshold` and centres at most `max_distance` pixels
-    apart may match. The assignment is the best of all: a box without a partner counts as much as one at a distance of
-    `threshold`, so that one sure pair is worth more than two doubtful ones. Among equals, the nearer centres win.
+    A box without a partner counts as much as one at a distance of `threshold`, so that one sure pair is worth more than
+    two doubtful ones. Among equals, the nearer centres win.
+
+    Args:
+        distances: (len(boxes0), len(boxes1)) of appearance on any scale, 0 = identical; NaN and infinity never match.
+        boxes0: The boxes of the first image.
+        boxes1: The boxes of the second image; only those of the same label may match.
+        threshold: The largest distance at which two boxes may match.
+        max_distance: The largest distance of their centres, in pixels.
+
+    Returns:
+        For each of `boxes0` the index of its partner in `boxes1`, or -1; no index twice.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,7 +1,7 @@
-"""Small objects in large images: the image looked at in tiles and as a whole, and all that was found put together.
+"""Small objects in large images: the image is searched in tiles and as a whole, and the results are merged.
 
-Tiles overlap, so an object is found more than once, and one on a tile's edge in parts. Of the same object one shape stays;
-parts that no whole one covers are joined.
+Tiles overlap, so an object is found more than once, and one on a tile's edge in parts. Of the same object one shape is kept;
+parts that no whole shape covers are joined.
 """
 
 from __future__ import annotations
@@ -25,8 +25,16 @@ Box = tuple[int, int, int, int]
 
 
 def tiles(image_hw: tuple[int, int], size: int, overlap: float) -> list[Box]:
-    """(left, top, right, bottom) of tiles of `size` pixels that cover an image, each overlapping the next by at least
-    `overlap` of its side; [] for an image that is no larger than a tile."""
+    """Tiles that cover an image.
+
+    Args:
+        image_hw: Height and width of the image.
+        size: The side of a tile in pixels.
+        overlap: How much of its side each tile shares with the next at least, 0 to 1.
+
+    Returns:
+        (left, top, right, bottom) of each; none for an image that is no larger than a tile.
+    """
     height, width = image_hw
     if height <= size and width <= size:
         return []
@@ -38,9 +46,17 @@ def tiles(image_hw: tuple[int, int], size: int, overlap: float) -> list[Box]:
 
 
 def find_in_tiles(find: Callable[[Image], Sequence[Shape]], image: Image, boxes: Sequence[Box]) -> list[Shape]:
-    """What `find` finds in the whole image and in its tiles, each object once.
+    """What a detector finds in the whole image and in its tiles, each object once.
 
     Tags are those of the whole image. Shapes of different labels never displace each other.
+
+    Args:
+        find: The detector: shapes of an image (H, W, 3), in pixels of that image.
+        image: (H, W, 3) uint8 RGB.
+        boxes: The tiles.
+
+    Returns:
+        Shapes in pixels of the whole image.
     """
     height, width = image.shape[:2]
     whole = (0, 0, width, height)

@@ -1,5 +1,21 @@
-"""What the outputs of exported networks mean: `layout` recognises a file, `decode` turns its outputs into detections.
+"""What the outputs of exported networks mean: one `OutputLayout` for each kind of file and task.
 
-`metadata` reads what the exporter wrote into a file; `nms` and `masks` are shared by the layouts; `rotated_graph` cuts
-MMRotate's files before an operation that ONNX Runtime lacks.
+    ultralytics, yolov5, wongkinyiu, mmrotate   the layouts, by the package that exports them
+    registry                                    all of them, and the one that a file has
+    layout                                      what an output layout consists of
+    signature, metadata, image_input            what a file shows before its layout is known
+    preparation                                 from an image to the network's input
+    detections, nms, masks                      from the network's outputs to detections and their masks
+    rotated_graph                               MMRotate's files, cut before an operation that ONNX Runtime lacks
+
+To add a layout, write an `OutputLayout` in the module of its family:
+
+- `match` recognises a file by the names, types and shapes of its outputs and by its metadata. It has to be certain: where
+  another layout has outputs of the same shapes, something else must rule that one out.
+- `read` points at boxes, scores and classes in the outputs. Thresholds, the conversion of the boxes and the suppression of
+  overlaps follow from the object's other fields; at start the values are checked on an example.
+
+Then list it in `registry` and in the table of serverless/onnx/yolo/README.md, and add a case to
+tests/common/networks/formats/test_registry.py and a file of constant outputs to
+tests/common/networks/exported/test_model.py.
 """

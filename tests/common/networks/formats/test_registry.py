@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 
 from common.errors import StartupError
+from common.networks import formats
 from common.networks.engine import Tensor
-from common.networks.formats.metadata import Metadata
-from common.networks.formats.registry import find_layout
+from common.networks.formats.layout import OutputLayout
+from common.networks.formats.metadata import TASKS, Metadata
+from common.networks.formats.registry import LAYOUTS, find_layout
 from common.networks.formats.signature import Dimensions, Hints, Signature
+from tools.collection import ROOT
 
 SIZE = (640, 640)
 COCO = tuple(f"class {i}" for i in range(80))
@@ -237,3 +243,36 @@ def test_what_is_set_by_hand_decides() -> None:
 def test_refuses(shapes: dict[str, tuple[int, ...]], metadata: Metadata, message: str) -> None:
     with pytest.raises(StartupError, match=message):
         found(shapes, metadata)
+
+
+def test_every_layout_that_is_written_is_listed() -> None:
+    written: set[OutputLayout] = set()
+    for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
+            written.update(
+                item for item in (value if isinstance(value, tuple) else [value]) if isinstance(item, OutputLayout)
+            )
+    assert written == set(LAYOUTS) and len(written) == len(LAYOUTS)
+    assert {layout.task for layout in LAYOUTS} == set(TASKS)
+
+
+def test_the_readme_explains_every_layout() -> None:
+    text = (ROOT / "serverless/onnx/yolo/README.md").read_text(encoding="utf-8")
+    assert all(f"`{layout.name}`" in text for layout in LAYOUTS)
+
+
+def test_other_outputs_beside_a_table_rule_it_out() -> None:
+    with pytest.raises(StartupError, match="fit none"):
+        found({"boxes": (1, 84, 8400), "count": (1, 1)}, Metadata(names=COCO))
+    with pytest.raises(StartupError, match="fit none"):
+        find_layout(signature({"map": (1, 84, 8400)}, Metadata(names=COCO), dtype=np.uint8))
+
+
+def test_values_decide_between_layouts_of_one_shape() -> None:
+    """RT-DETR's older rows with two classes are as wide as final rows, whose class index is a whole number."""
+    file = signature({"output0": (1, 300, 6)}, Metadata(names=TWO, task="detect"))
+    table = np.full((1, 300, 6), 0.25, np.float32)
+    assert find_layout(file, [table])[0].name == "rtdetr"
+    table[..., 5] = 1
+    with pytest.raises(StartupError, match="fit the layouts end2end or rtdetr"):
+        find_layout(file, [table])

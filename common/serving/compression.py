@@ -1,4 +1,4 @@
-"""Replies in fewer bytes, for callers that take them: masks are written as digits, and deflate to a hundredth."""
+"""Gzip for callers that accept it: masks are written as digits and shrink to a hundredth."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ _ACCEPTED = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?=
 
 
 def gzipped(text: str, headers: Mapping[str, Any] | None) -> bytes | None:
-    """A reply's text as gzip (`Content-Encoding: gzip`), or None when it should go as it is.
+    """A reply's text as gzip, for `Content-Encoding: gzip`.
 
-    headers: of the request; only a caller that names gzip in Accept-Encoding gets it.
+    Args:
+        text: The reply.
+        headers: Of the request; only a caller that names gzip in Accept-Encoding gets it.
+
+    Returns:
+        The compressed reply, or None when it is better sent as it is.
     """
     if len(text) < _WORTHWHILE or not _accepts_gzip(headers):
         return None

@@ -1,9 +1,9 @@
 """Embeddings of images, by content: made once, then read by all workers of a container and, with a store, by replicas.
 
-Nuclio gives every worker a process of its own, so what workers share can't live in the memory of one of them. It lies
-in files of one directory, which the system keeps in memory as long as there is room: a worker maps a file instead of
-reading it, the least recently used files go first, and a file lock for each key lets one worker encode an image while
-the others wait for the result. Files are in the safetensors format.
+Nuclio runs every worker as a process, so what workers share can't live in the memory of one of them. It lives in files of one
+directory, which the system keeps in memory while there is room: a worker maps a file instead of reading it, the least recently
+used files are removed first, and a file lock for each key lets one worker encode an image while the others wait for the
+result. Files are in the safetensors format.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ _LOG = logging.getLogger(__name__)
 
 
 def pack(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Arrays of float16, float32, int64 or uint8 as the bytes of a safetensors file."""
+    """Arrays as the bytes of a safetensors file.
+
+    Args:
+        arrays: Name -> array of float16, float32, int64 or uint8.
+    """
     header, offset = {}, 0
     for name, array in arrays.items():
         end = offset + array.nbytes
@@ -56,7 +60,14 @@ def pack(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
 
 
 def unpack(data: bytes | bytearray | memoryview | mmap.mmap) -> Arrays:
-    """The inverse of `pack`, without copying: the arrays lie in `data`. Raises ValueError for anything else."""
+    """The inverse of `pack`, without copying: the arrays are views of `data`.
+
+    Args:
+        data: The bytes of a safetensors file.
+
+    Raises:
+        ValueError: They are something else.
+    """
     view = memoryview(data)
     try:
         length = int.from_bytes(view[:8], "little")
@@ -73,7 +84,16 @@ def unpack(data: bytes | bytearray | memoryview | mmap.mmap) -> Arrays:
 
 
 class EmbeddingCache:
-    """At most `limit` bytes of arrays in a directory, and a copy of the large ones in a store if there is one."""
+    """Arrays in the files of a directory, and a copy of the large ones in a store if there is one.
+
+    Args:
+        directory: Where the files are; created when it does not exist.
+        limit: Bytes that all files may have together.
+        store: Shared with replicas, or None.
+
+    Raises:
+        StartupError: The directory can't be written to.
+    """
 
     def __init__(self, directory: str | Path, limit: int, store: Store | None = None):
         self._directory, self._limit, self._store = Path(directory), limit, store
@@ -91,7 +111,14 @@ class EmbeddingCache:
             ) from error
 
     def get(self, key: str) -> Arrays | None:
-        """The arrays under a key in this container's files, or None. They must not be written to."""
+        """The arrays under a key in this container's files.
+
+        Args:
+            key: Hexadecimal, from the content.
+
+        Returns:
+            The arrays, which must not be written to, or None.
+        """
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -102,16 +129,27 @@ class EmbeddingCache:
             return None
 
     def put(self, key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Keeps arrays under a key in this container's files; a disk that is full keeps nothing and breaks nothing."""
+        """Keeps arrays in this container's files; on a full disk it keeps nothing and raises nothing.
+
+        Args:
+            key: Hexadecimal, from the content.
+            arrays: Name -> array of float16, float32, int64 or uint8.
+        """
         self._write(key, pack(arrays))
 
     def get_or_make(
         self, key: str, make: Callable[[], Mapping[str, NDArray[np.generic]]]
     ) -> tuple[Mapping[str, NDArray[np.generic]], str]:
-        """The arrays under a key, made by `make` when nobody has them yet, and where they came from.
+        """The arrays under a key, made when nobody has them yet.
 
-        That is "cache", "store" or "made". Calls for the same key at the same time make it once, in threads and
-        processes alike; what `make` raises goes to the caller whose `make` it was.
+        Calls for the same key at the same time make them once, in threads and processes alike.
+
+        Args:
+            key: Hexadecimal, from the content.
+            make: Makes the arrays. What it raises reaches the caller that passed it.
+
+        Returns:
+            The arrays, and where they came from: "cache", "store" or "made".
         """
         if (found := self.get(key)) is not None:
             return found, "cache"
@@ -201,7 +239,7 @@ class EmbeddingCache:
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        """Inside, nobody else in this container is, for that key. The lock of a worker that dies goes with it."""
+        """While it is held, no other process in the container works on that key. The lock of a worker that dies is released."""
         with ExitStack() as held:
             # Whoever clears away old temporary files may take the folder along: then there is nothing to wait for.
             with suppress(OSError):
@@ -212,9 +250,17 @@ class EmbeddingCache:
 
 
 def directory_for(function: str, parent: str | None) -> Path:
-    """Where the workers of a function keep their embeddings: a folder of this user in `parent` or the system's own.
+    """Where the workers of a function keep their embeddings.
 
-    Raises StartupError when the system has none.
+    Args:
+        function: The function's name.
+        parent: A directory, or None for the system's temporary one.
+
+    Returns:
+        A directory of this user below it.
+
+    Raises:
+        StartupError: The system has no temporary directory.
     """
     try:
         return Path(parent or tempfile.gettempdir()) / f"embeddings-{os.getuid()}-{function}"

@@ -1,4 +1,4 @@
-"""Where the modules of `common` say what they found at start: Python's own logging, sent on to Nuclio's logger."""
+"""Sends what the modules of `common` log at start to Nuclio's logger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class _Forward(logging.Handler):
 
 
 def forward(logger: Any) -> None:
-    """Sends what `common` logs, from level info on, to a logger of Nuclio's SDK; replaces one given before."""
+    """Sends what `common` logs, from level info on, to a logger of Nuclio's SDK.
+
+    Args:
+        logger: Replaces one given before.
+    """
     ours = logging.getLogger("common")
     ours.setLevel(logging.INFO)
     ours.handlers = [_Forward(logger)]

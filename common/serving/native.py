@@ -1,8 +1,9 @@
 """Functions as CVAT's SDK wants them: the auto-annotation functions of `cvat_sdk.auto_annotation`.
 
 `create` gives the object that matches a function's kind: what `cvat-cli task auto-annotate`, `function create-native`
-and `function run-agent` load, and what `cvat_sdk.auto_annotation.annotate_task` takes. Between the SDK and the model
-stand the same steps as under Nuclio; only the shapes' way in and out is another.
+and `function run-agent` load, and what `cvat_sdk.auto_annotation.annotate_task` takes. The model and the steps around it are the
+same as under Nuclio; only the wire format of shapes differs. A lost object is None here, where a reply through Nuclio repeats
+its last shape.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Detection:
     def detect(
         self, context: cvataa.DetectionFunctionContext, image: PillowImage.Image
     ) -> list[cvataa.DetectionAnnotation]:
+        """The annotations of an image. Masks become polygons when the context asks for that."""
         shapes = self._detector.detect(pillow_to_rgb(image), context.conf_threshold, Stages())
         if context.conv_mask_to_poly:
             tolerance = self._detector.polygon_tolerance
@@ -115,11 +117,17 @@ class Interaction:
         return self._spec
 
     def preprocess_image(self, context: cvataa.InteractionFunctionContext, image: PillowImage.Image) -> EmbeddedImage:
+        """Embeds an image; the SDK keeps the embedding."""
         return self._interactor.embed(pillow_to_rgb(image))
 
     def detect(
         self, context: cvataa.InteractionFunctionContext, pp_image: EmbeddedImage, prompts: cvataa.InteractionPrompts
     ) -> list[cvataa.InteractionResultShape]:
+        """The mask that a prompt means; no shape when there is none.
+
+        Raises:
+            BadRequest: There is neither a positive point nor a box, or one is outside the image.
+        """
         box = prompts.bounding_box
         if not prompts.pos_points and box is None:
             raise BadRequest("pos_points: expected at least one positive point or a box, got neither")
@@ -155,29 +163,50 @@ class Tracking:
         return self._spec
 
     def preprocess_image(self, context: cvataa.TrackingFunctionContext, image: PillowImage.Image) -> Frame:
+        """Prepares a frame, once for all objects on it."""
         return self._tracker.prepare(pillow_to_rgb(image))
 
     def init_tracking_state(
         self, context: cvataa.TrackingFunctionShapeContext, pp_image: Frame, shape: cvataa.TrackableShape
     ) -> _TrackedObject:
+        """The state of an object that is at a shape in this frame.
+
+        Raises:
+            BadRequest: Nothing of the shape is inside the frame.
+        """
         given = parse_shape({"type": shape.type, "points": shape.points}, "shape")
         return _TrackedObject(self._tracker.start(pp_image, given, "shape")[1])
 
     def track(
         self, context: cvataa.TrackingFunctionShapeContext, pp_image: Frame, state: _TrackedObject
     ) -> cvataa.TrackableShape | None:
+        """Where an object is in this frame, None when it is lost. The state is updated in place."""
         shape, state.state = self._tracker.track(pp_image, state.state, "state")
         # There is no place for a rotation in the SDK's shapes.
         return None if shape is None else cvataa.TrackableShape(type=shape.type, points=shape_points(shape))
 
 
 def detection_spec(config: FunctionConfig) -> cvataa.DetectionFunctionSpec:
-    """The labels of a detector for the SDK. Raises BadFunctionError for labels that it does not take."""
+    """The labels of a detector.
+
+    Args:
+        config: What function.yaml says.
+
+    Raises:
+        BadFunctionError: The SDK does not accept a label.
+    """
     return cvataa.DetectionFunctionSpec(labels=[_label_spec(label) for label in config.labels.values()])
 
 
 def interaction_spec(config: FunctionConfig) -> cvataa.InteractionFunctionSpec:
-    """What prompts an interactor takes, from the annotations in function.yaml, read as CVAT reads them."""
+    """The prompts that an interactor takes, read from the annotations in function.yaml as CVAT reads them.
+
+    Args:
+        config: What function.yaml says.
+
+    Raises:
+        BadFunctionError: A number of points is not a number.
+    """
 
     def number(name: str, default: int) -> int:
         text = config.annotations.get(name) or str(default)
@@ -199,7 +228,14 @@ def interaction_spec(config: FunctionConfig) -> cvataa.InteractionFunctionSpec:
 
 
 def tracking_spec(config: FunctionConfig) -> cvataa.TrackingFunctionSpec:
-    """The types of shapes that a tracker follows. Raises BadFunctionError for one that CVAT does not have."""
+    """The types of shapes that a tracker follows.
+
+    Args:
+        config: What function.yaml says.
+
+    Raises:
+        BadFunctionError: CVAT has no such type.
+    """
     types = shape_types(config)
     known = models.ShapeType.allowed_values[("value",)].values()
     if unknown := sorted(set(types) - set(known)):

@@ -1,6 +1,6 @@
-"""Between Nuclio's Python wrapper and a function: the two verbs of every main.py.
+"""Between Nuclio's Python wrapper and a function: what every main.py calls.
 
-A request ends in a reply in every case: 200 with CVAT's JSON, 4xx with `{"error": ...}` for the caller's fault, 500 with
+Every request ends in a reply: 200 with CVAT's JSON, 4xx with `{"error": ...}` for the caller's fault, 500 with
 `{"error": ...}` for ours. Tracebacks go to the log, never to the caller; images go to neither.
 """
 
@@ -28,7 +28,7 @@ _LONGEST_MESSAGE = 500
 _LONGEST_TRACE = 8000
 
 
-class Logger(Protocol):
+class _Logger(Protocol):
     """What is used of `nuclio_sdk.Logger`: a record is a message with values beside it."""
 
     def info(self, message: str) -> None: ...
@@ -64,7 +64,7 @@ class Response(Protocol):
 class Context(Protocol):
     """What is used of `nuclio_sdk.Context`: one for each worker."""
 
-    logger: Logger
+    logger: _Logger
     user_data: Any
     """An object whose attributes are the function's to set."""
     Response: Any
@@ -72,9 +72,14 @@ class Context(Protocol):
 
 
 def start(context: Context, main_file: str) -> None:
-    """Loads the function whose main.py is `main_file` into `context.user_data`; for `init_context`.
+    """Loads the function into `context.user_data`; for `init_context`.
 
-    Raises what made it fail, after logging it: Nuclio then ends the container, and the restart policy decides.
+    Args:
+        context: Nuclio's, one for each worker.
+        main_file: The path of the function's main.py.
+
+    Raises:
+        Exception: Whatever made it fail, after logging it: Nuclio then ends the container, and the restart policy decides.
     """
     begin = time.perf_counter()
     log.forward(context.logger)
@@ -98,7 +103,12 @@ def start(context: Context, main_file: str) -> None:
 
 
 def answer(context: Context, event: Event) -> Response:
-    """The `context.Response` to a request; for `handler`."""
+    """The reply to a request; for `handler`.
+
+    Args:
+        context: The one that `start` was given.
+        event: The request.
+    """
     stages = Stages()
     status, level, problem = 200, "info_with", {}
     try:

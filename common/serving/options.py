@@ -1,6 +1,6 @@
 """Options of a function: the keyword-only arguments of its classes, set by environment variables or by name.
 
-A handler says what can be set by its own signature, `def __init__(self, config, *, max_side: int = 960)`; the
+A handler declares its options by its own signature, `def __init__(self, config, *, max_side: int = 960)`; the
 environment variable is the name in capitals, `MAX_SIDE`. Types are str, int, float, bool, and each of them or None.
 """
 
@@ -19,7 +19,14 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def names(target: Callable[..., Any]) -> dict[str, tuple[type, bool]]:
-    """Option name -> (its type, whether None is allowed) of a class or function."""
+    """The options of a class or function.
+
+    Args:
+        target: The class or function.
+
+    Returns:
+        Option name -> (its type, whether None is allowed).
+    """
     hints = typing.get_type_hints(inspect.getattr_static(target, "__init__") if isinstance(target, type) else target)
     found = {}
     for parameter in inspect.signature(target).parameters.values():
@@ -29,7 +36,18 @@ def names(target: Callable[..., Any]) -> dict[str, tuple[type, bool]]:
 
 
 def from_environment(target: Callable[..., Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options of `target` that the environment sets. An empty variable counts as not set."""
+    """The options that the environment sets. An empty variable counts as not set.
+
+    Args:
+        target: The class or function whose options they are.
+        environment: Variable name -> text.
+
+    Returns:
+        Option name -> value.
+
+    Raises:
+        StartupError: A text is not of the option's type.
+    """
     chosen: dict[str, Any] = {}
     for name, (kind, _) in names(target).items():
         text = environment.get(name.upper(), "").strip()
@@ -39,7 +57,18 @@ def from_environment(target: Callable[..., Any], environment: Mapping[str, str])
 
 
 def from_mapping(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options given by name as values or texts, checked against the signature of `target`."""
+    """Options given by name, checked.
+
+    Args:
+        target: The class or function whose options they are.
+        given: Option name -> value, or its text.
+
+    Returns:
+        Option name -> value.
+
+    Raises:
+        StartupError: There is no such option, or the value is not of its type.
+    """
     known = names(target)
     chosen: dict[str, Any] = {}
     for name, value in given.items():
@@ -60,14 +89,35 @@ def from_mapping(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[s
 
 
 def check_range(name: str, value: float, lowest: float = 0, highest: float = math.inf) -> None:
-    """Raises StartupError when the option of that name is not in its range, ends included."""
+    """Checks an option that is a number.
+
+    Args:
+        name: The environment variable, for the message.
+        value: The number.
+        lowest: The smallest that is allowed.
+        highest: The largest that is allowed.
+
+    Raises:
+        StartupError: It is out of range.
+    """
     if not lowest <= value <= highest:
         limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
         raise StartupError(f"{name}: expected a number {limits}, got {describe(value)}")
 
 
 def divide(given: Mapping[str, Any], *targets: Callable[..., Any]) -> list[dict[str, Any]]:
-    """Options given by name, as in `from_mapping`, for each of `targets` those that it has; each must fit one of them."""
+    """Options given by name, divided among several classes.
+
+    Args:
+        given: Option name -> value, or its text.
+        targets: Classes or functions; one option may belong to several.
+
+    Returns:
+        For each of them, the options that it has.
+
+    Raises:
+        StartupError: None of them has such an option, or a value is not of its type.
+    """
     known = {name for target in targets for name in names(target)}
     if unknown := [name for name in given if name not in known]:
         raise _unknown(unknown[0], known)

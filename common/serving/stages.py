@@ -8,15 +8,21 @@ from contextlib import contextmanager
 
 
 class Stages:
-    """Times of named stages in milliseconds, in the order in which they began; `facts` are logged beside them."""
+    """Times of named stages of a request, and facts about it, for the log."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}
+        """Stage -> time, in the order in which they began."""
         self.facts: dict[str, str | int | float] = {}
+        """Logged beside the times, such as the number of shapes."""
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to the stage `name`."""
+        """Adds the time spent inside to a stage.
+
+        Args:
+            name: The stage's.
+        """
         begin = time.perf_counter()
         self.milliseconds.setdefault(name, 0.0)
         try:

@@ -1,9 +1,9 @@
 """Tracker states as text: what a handler keeps of an object, on its way through CVAT and the browser.
 
 The text is `<function>.<version>.<digest>.<payload>`. The payload is msgpack, deflated, in URL-safe base64; the digest
-over all of it tells a state that was cut, changed or made by another function. It is no signature: CVAT signs states
-itself, and a payload of plain values can do no harm. With a store, the large pieces of a state stay there, each under a
-random key that the payload names, so that the browser carries a few bytes and any replica can go on.
+detects a state that was cut, changed or made by another function. It is no signature: CVAT signs states itself, and a payload of
+plain values can do no harm. With a store, the large pieces of a state stay there, each under a random key that the payload
+names, so that the browser carries a few bytes and any replica can continue.
 """
 
 from __future__ import annotations
@@ -32,19 +32,31 @@ _PUT_DEADLINE = 2.0  # a store that is slower than that is not worth waiting for
 
 
 class StoredPiece(bytes):
-    """Bytes that lie in the store under a key; in the state after next they need not be sent there again."""
+    """Bytes that are in the store already: when they are part of the next state, they need not be sent there again."""
 
     key: bytes
 
 
 class States:
-    """The states of one function's objects."""
+    """The states of one function's objects.
+
+    Args:
+        function: The function's name.
+        store: Where large pieces stay, or None.
+    """
 
     def __init__(self, function: str, store: Store | None = None):
         self._function, self._store = function, store
 
     def encode(self, values: Sequence[Any]) -> list[str]:
-        """Plain values (also bytes) as states. Large bytes go to the store; when it is down, they go along instead."""
+        """Values as states. Large bytes go to the store; when it is down, they travel in the state.
+
+        Args:
+            values: For each object plain values: None, bool, int, float, str, bytes, and lists and dicts of them.
+
+        Raises:
+            ModelError: A value is something else.
+        """
         new: dict[bytes, bytes] = {}
 
         def refer(piece: bytes) -> Any:
@@ -67,9 +79,16 @@ class States:
         return [encode_state(self._function, _with_bytes(value, bytes)) for value in values]
 
     def decode(self, states: Sequence[Any], fields: Sequence[str]) -> list[Any]:
-        """The inverse of `encode`. Raises BadRequest, naming the field of the state, for any that it did not make.
+        """The inverse of `encode`.
 
-        That is Gone for one whose pieces have expired; raises Unavailable when they are out of reach at the moment.
+        Args:
+            states: What the caller sent, of any type.
+            fields: For each the field it came in, for messages.
+
+        Raises:
+            BadRequest: This function did not make a state.
+            Gone: Its pieces in the store have expired.
+            Unavailable: Its pieces can't be reached at the moment.
         """
         values = [decode_state(self._function, state, field) for state, field in zip(states, fields, strict=True)]
         wanted: dict[bytes, tuple[bytes, str]] = {}
@@ -111,7 +130,15 @@ class States:
 
 
 def encode_state(function: str, value: Any) -> str:
-    """Plain values (also bytes) as the state of an object of the function of that name. Raises ModelError for others."""
+    """Values as the state of an object.
+
+    Args:
+        function: The function's name.
+        value: Plain values, also bytes.
+
+    Raises:
+        ModelError: It is something else.
+    """
     try:
         raw = msgpack.packb(value, use_bin_type=True)
     except (TypeError, ValueError, OverflowError) as error:
@@ -121,7 +148,16 @@ def encode_state(function: str, value: Any) -> str:
 
 
 def decode_state(function: str, state: Any, field: str) -> Any:
-    """The inverse of `encode_state`. Raises BadRequest, naming `field`, for anything that it did not make."""
+    """The inverse of `encode_state`.
+
+    Args:
+        function: The function's name.
+        state: What the caller sent, of any type.
+        field: The field it came in, for the message.
+
+    Raises:
+        BadRequest: The function did not make this state.
+    """
     if not isinstance(state, str):
         raise BadRequest.field(field, f"a state that {function} returned", state)
     parts = state.rsplit(".", 3)  # the name may have dots, the rest has none

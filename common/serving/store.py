@@ -1,8 +1,8 @@
 """Bytes under keys in the Redis-compatible store that CVAT runs, for what workers of several containers share.
 
-The store is never needed for an answer to be right or to come in time: every call has a deadline of its own, however
-slowly the other side answers, and after a failure the store is left alone for a while. CVAT tells functions where it
-is in CVAT_FUNCTIONS_REDIS_HOST and CVAT_FUNCTIONS_REDIS_PORT.
+Answers are correct and in time without it: every call has a deadline of its own, however slowly the store answers, and
+after a failure it is not asked again for a while. CVAT tells functions where it is in CVAT_FUNCTIONS_REDIS_HOST and
+CVAT_FUNCTIONS_REDIS_PORT.
 """
 
 from __future__ import annotations
@@ -28,11 +28,17 @@ T = TypeVar("T")
 
 
 class StoreDown(Exception):
-    """The store did not answer in time, or is being left alone after it did not."""
+    """The store did not answer in time, or failed a moment ago and is not asked again yet."""
 
 
 class Store:
-    """A client of the store at an address; made without connecting, so that a store that is down stops no start."""
+    """A client of the store. It connects with the first call, so a store that is down keeps no function from starting.
+
+    Args:
+        host: The store's address.
+        port: Its port.
+        password: None or empty for none.
+    """
 
     def __init__(self, host: str, port: int = DEFAULT_PORT, password: str | None = None):
         # Imported here and not with the first call: that takes longer than a call may wait.
@@ -57,7 +63,19 @@ class Store:
 
     @classmethod
     def at(cls, host: str | None, port: int, password: str | None) -> Store | None:
-        """The store at an address; None when there is no address, or this image has no client."""
+        """The store at an address, if there is one.
+
+        Args:
+            host: Its address; None or empty for none.
+            port: Its port.
+            password: None or empty for none.
+
+        Returns:
+            A client, or None without an address or without the package redis.
+
+        Raises:
+            StartupError: There is no such port.
+        """
         if not host or importlib.util.find_spec("redis") is None:
             return None
         if not 0 < port < 65536:
@@ -65,9 +83,18 @@ class Store:
         return cls(host, port, password)
 
     def get(self, keys: Sequence[str], *, expiry: float, deadline: float) -> list[bytes | None]:
-        """The values under keys, None for those that are not there; what is there lives `expiry` seconds from now on.
+        """The values under keys.
 
-        deadline: seconds after which the answer is not waited for any longer. Raises StoreDown.
+        Args:
+            keys: The keys.
+            expiry: Seconds that what is there stays from now on.
+            deadline: Seconds to wait for the answer.
+
+        Returns:
+            For each key its value, or None.
+
+        Raises:
+            StoreDown: There is no answer.
         """
 
         def ask() -> list[bytes | None]:
@@ -84,7 +111,16 @@ class Store:
         return self._within(deadline, ask, self._reading) if keys else []
 
     def put(self, values: Mapping[str, bytes], *, expiry: float, deadline: float) -> None:
-        """Keeps values under keys for `expiry` seconds. Raises StoreDown when that is not certain."""
+        """Keeps values.
+
+        Args:
+            values: Key -> value.
+            expiry: Seconds that they stay.
+            deadline: Seconds to wait for the answer.
+
+        Raises:
+            StoreDown: It is not certain that they are kept.
+        """
 
         def ask() -> None:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -98,7 +134,12 @@ class Store:
             self._within(deadline, ask, self._writing)
 
     def put_later(self, values: Mapping[str, bytes], *, expiry: float) -> None:
-        """Keeps values as `put` does, in the background and only if that goes well; returns at once."""
+        """Keeps values in the background if that succeeds; returns at once.
+
+        Args:
+            values: Key -> value.
+            expiry: Seconds that they stay.
+        """
         with self._lock:
             if self._later is None:
                 self._later = queue.Queue(_LATER_WAITING)
@@ -107,7 +148,14 @@ class Store:
             self._later.put_nowait((values, expiry))
 
     def drain(self, timeout: float) -> bool:
-        """Waits until nothing of `put_later` is waiting or being written; returns whether that came about in time."""
+        """Waits until `put_later` has nothing left to write.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether it came to that in time.
+        """
         end = time.monotonic() + timeout
         while self._later is not None and self._later.unfinished_tasks:
             if time.monotonic() > end:
@@ -158,7 +206,7 @@ class Store:
 
 
 class _Pause:
-    """How long a store that failed is not asked again: longer each time, until it answers. reason: of the last failure."""
+    """How long a store that failed is not asked again: longer each time, until it answers."""
 
     def __init__(self) -> None:
         self.reason = ""

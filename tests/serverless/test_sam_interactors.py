@@ -138,7 +138,7 @@ def test_replicas_share_embeddings_through_the_store(
     one = loaded("sam2", weights["sam2"], monkeypatch, tmp_path / "one", **store)
     other = loaded("sam2", weights["sam2"], monkeypatch, tmp_path / "other", **store)
     first = one(click(noise(7), (60, 70)))
-    assert one.context.user_data.function._cache._store.drain(5)
+    assert one.context.user_data.function.cache._store.drain(5)
     second = other(click(noise(7), (60, 70)))
     assert "embedding" in stages(first)
     assert "embedding" not in stages(second)

@@ -71,7 +71,7 @@ def _clicks(scratch: Path) -> None:
                 _flush(port)
             firsts.append(_timed(lambda: one(body, headers=_GZIP)))
         reply = one(body, headers=_GZIP)
-        cache = one.context.user_data.function._cache
+        cache = one.context.user_data.function.cache
         if port:
             assert cache._store.drain(60)
 
@@ -150,7 +150,7 @@ def memory_worker() -> None:
     import psutil  # type: ignore[import-untyped]
 
     function = LoadedFunction(_FACEBOOK / "sam2", unique=True)
-    cache, process = function.context.user_data.function._cache, psutil.Process()
+    cache, process = function.context.user_data.function.cache, psutil.Process()
     for number in range(_IMAGES):
         picture = np.full((480, 640, 3), number % 256, np.uint8)
         picture[: number // 256 + 1] = 0

@@ -1,4 +1,4 @@
-"""The image encoder of a SAM function as an ONNX file beside its weights, where the function finds it at start.
+"""Exports the image encoder of a SAM function to ONNX, beside its weights, where the function finds it at start.
 
     python -m common.networks.sam.export DIRECTORY [--variant NAME] [--model-path FOLDER]
 
@@ -41,7 +41,19 @@ _OPSET = 17
 
 
 def export_function(directory: str | Path, variant: str | None = None, model_path: str | None = None) -> Path:
-    """Exports the encoder of the function in a directory; returns the file. Raises StartupError when it has none."""
+    """Exports the encoder of a function.
+
+    Args:
+        directory: The function's.
+        variant: A name in its weights.yaml; None for the default.
+        model_path: A folder of weights that takes precedence over it.
+
+    Returns:
+        The exported file.
+
+    Raises:
+        StartupError: The function has no model of the SAM family, or its weights are missing.
+    """
     config = FunctionConfig.load(directory)
     family = getattr(load_handler_class(config.directory), "family", None)
     if not isinstance(family, Family):
@@ -50,7 +62,15 @@ def export_function(directory: str | Path, variant: str | None = None, model_pat
 
 
 def export_encoder(folder: Path, family: Family) -> Path:
-    """Exports the encoder of the model in a folder, beside its weights; the file is there whole or not at all."""
+    """Exports the encoder of a model, beside its weights; the file is written whole or not at all.
+
+    Args:
+        folder: The model's, as published.
+        family: Which generation it is of.
+
+    Returns:
+        The exported file.
+    """
     import onnx
     import torch
 
@@ -93,7 +113,14 @@ def export_encoder(folder: Path, family: Family) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exports, and says where to; returns the exit status."""
+    """Exports, and prints where to.
+
+    Args:
+        arguments: Of the command line; None for this process's own.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m common.networks.sam.export", description=(__doc__ or "").partition("\n")[0]
     )

@@ -20,19 +20,25 @@ _KEPT_AS = {"f16": np.float16, "f32": np.float32}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamEmbedding:
-    """maps: the encoder's feature maps (1, C, h, w), finest first, float16 or float32. size_hw: of the image, pixels."""
+    """An image as the encoder has seen it."""
 
     maps: tuple[NDArray[Any], ...]
+    """The encoder's feature maps (1, C, h, w), finest first, float16 or float32."""
     size_hw: tuple[int, int]
+    """(height, width) of the image in pixels."""
 
 
 class SamInteractor:
     """An interactor on a model of the family that a subclass names.
 
-    Options: VARIANT, a name in weights.yaml; MODEL_PATH, a folder that goes before it; DEVICE, cpu or cuda; ENGINE, what
-    runs the image encoder, one of auto (an exported encoder when there is one), torch, onnxruntime, openvino; PRECISION
-    of the encoder's arithmetic, f32, bf16, f16 or auto (f32 on a CPU, bf16 on a GPU); EMBEDDING_PRECISION in which
-    embeddings are kept, f16 or f32; SMALLEST_PART, islands and holes of fewer pixels are removed.
+    Options:
+        VARIANT: A name in weights.yaml.
+        MODEL_PATH: A folder of weights; takes precedence over VARIANT.
+        DEVICE: cpu or cuda.
+        ENGINE: What runs the image encoder: torch, onnxruntime, openvino, or auto (an exported encoder when there is one).
+        PRECISION: Of the encoder's arithmetic: f32, bf16, f16, or auto (f32 on a CPU, bf16 on a GPU).
+        EMBEDDING_PRECISION: In which embeddings are kept: f16 or f32.
+        SMALLEST_PART: Islands and holes of the mask with fewer pixels are removed; 0: none.
     """
 
     family: ClassVar[Family]
@@ -70,12 +76,21 @@ class SamInteractor:
         model.get_image_wide_positional_embeddings = lambda: places
 
     def check(self, config: FunctionConfig, model_config: Any) -> None:
-        """For subclasses: raises StartupError when this model must not run under this configuration."""
+        """For subclasses: checks whether this model may run under this configuration.
+
+        Args:
+            config: What function.yaml says.
+            model_config: The model's own configuration.
+
+        Raises:
+            StartupError: It may not.
+        """
 
     def embed(self, image: NDArray[np.uint8]) -> SamEmbedding:
-        """Encodes an image. The precision in which embeddings are kept counts from here on, for all clicks alike.
+        """Encodes an image, in the precision in which embeddings are kept, so that all clicks see the same one.
 
-        Raises BadRequest for an image so narrow that nothing of it is left in the square that the model sees.
+        Raises:
+            BadRequest: The image is so narrow that nothing of it is left in the square that the model sees.
         """
         height, width = image.shape[:2]
         if self.family.padded and not all(inner_size((height, width), self._loaded.side)):
@@ -96,7 +111,7 @@ class SamInteractor:
     def refine(
         self, embedding: SamEmbedding, prompt: Prompt, hint: NDArray[np.float16] | None
     ) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
-        """As `segment`, from the mask of the prompt with one click less; returns the hint for one click more."""
+        """Like `segment`, from the mask of the prompt with one click less; also returns the hint for one click more."""
         logits = self._decode(embedding, prompt, hint)
         limit = self.family.hint_limit
         next_hint = logits if limit is None else np.clip(logits, -limit, limit)
@@ -107,14 +122,17 @@ class SamInteractor:
         return without_small_parts(bitmap, self._smallest), next_hint.astype(np.float16)
 
     def pack(self, embedding: SamEmbedding) -> dict[str, NDArray[Any]]:
+        """An embedding as named arrays."""
         maps = {f"map{i}": each for i, each in enumerate(embedding.maps)}
         return {"size_hw": np.array(embedding.size_hw, np.int64), **maps}
 
     def unpack(self, arrays: Mapping[str, NDArray[Any]]) -> SamEmbedding:
+        """The inverse of `pack`."""
         height, width = arrays["size_hw"].tolist()
         return SamEmbedding(maps=tuple(arrays[f"map{i}"] for i in range(len(arrays) - 1)), size_hw=(height, width))
 
     def image_size_hw(self, embedding: SamEmbedding) -> tuple[int, int]:
+        """(height, width) in pixels of the image that was embedded."""
         return embedding.size_hw
 
     def _decode(self, embedding: SamEmbedding, prompt: Prompt, hint: NDArray[np.float16] | None) -> NDArray[np.float32]:
@@ -139,7 +157,18 @@ class SamInteractor:
 
 
 def prompt_tensors(prompt: Prompt, size_hw: tuple[int, int], side: int, family: Family) -> dict[str, Any]:
-    """A prompt as the model's inputs, in pixels of the square that it sees; the arithmetic is that of transformers."""
+    """A prompt as the model's inputs, with the arithmetic of transformers.
+
+    Args:
+        prompt: In pixels of the image.
+        size_hw: (height, width) of the image.
+        side: Height and width of the square that the model sees.
+        family: Says whether the image is padded or stretched to that square.
+
+    Returns:
+        `input_points` (1, 1, N, 2) with `input_labels` (1, 1, N), and `input_boxes` (1, 1, 4), in pixels of the square; only what
+        the prompt has.
+    """
     import torch
 
     height, width = inner_size(size_hw, side) if family.padded else (side, side)
@@ -162,6 +191,14 @@ def prompt_tensors(prompt: Prompt, size_hw: tuple[int, int], side: int, family: 
 
 
 def inner_size(size_hw: tuple[int, int], side: int) -> tuple[int, int]:
-    """(height, width) of an image resized so that its longer side has `side` pixels."""
+    """The size of an image resized so that its longer side fills the model's square.
+
+    Args:
+        size_hw: (height, width) of the image.
+        side: Height and width of the square.
+
+    Returns:
+        (height, width) in pixels of the square.
+    """
     scale = side * 1.0 / max(size_hw)
     return int(size_hw[0] * scale + 0.5), int(size_hw[1] * scale + 0.5)

@@ -1,4 +1,4 @@
-"""From a decoder's logits to the pixels of an image, and small parts out of them."""
+"""From a decoder's logits to the pixels of an image; islands, holes and parts of masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ _MOST_OF_WINDOW = 1 / 8  # of the image; beyond that torch's own resize of the w
 
 
 def bitmap_of_logits(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where logits (h, w) are above 0 once resized bilinearly to (height, width): (height, width) bool.
+    """Where logits are above 0 once resized bilinearly to an image.
 
-    The same as `torch.nn.functional.interpolate(..., mode="bilinear") > 0`, but for a small object in a large image
-    only the part around it is computed.
+    The result is that of `torch.nn.functional.interpolate(..., mode="bilinear") > 0`, but for a small object in a large image
+    only the region around it is computed.
+
+    Args:
+        logits: (h, w) float32.
+        size_hw: (height, width) of the image in pixels.
+
+    Returns:
+        (height, width) bool.
     """
     positive = logits > 0
     rows, columns = np.flatnonzero(positive.any(axis=1)), np.flatnonzero(positive.any(axis=0))
@@ -40,14 +47,31 @@ def bitmap_of_logits(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> N
 def resized_without_padding(
     logits: NDArray[np.float32], padded_hw: tuple[int, int], inner_hw: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Logits of a padded square resized to its size in pixels, without the padding at the right and below (SAM 1)."""
+    """Logits of a padded square, resized to its size in pixels, without the padding at the right and below (SAM 1).
+
+    Args:
+        logits: (h, w) float32 of the whole square.
+        padded_hw: (height, width) of the square in pixels.
+        inner_hw: (height, width) of the image in it.
+
+    Returns:
+        (height, width) float32 of the image in the square.
+    """
     return _resized(logits, padded_hw)[: inner_hw[0], : inner_hw[1]]
 
 
 def without_small_parts(bitmap: NDArray[np.bool_], smallest: int) -> NDArray[np.bool_]:
-    """A bitmap (H, W) without islands and holes of fewer than `smallest` pixels; its largest part always stays.
+    """A bitmap without small islands and holes; its largest part always stays.
 
-    Islands hang together over edges and corners and count with their holes; holes hang together over edges alone.
+    Pixels of an island are connected by edges and corners, and the island's size includes its holes; pixels of a hole are
+    connected by edges only.
+
+    Args:
+        bitmap: (H, W) bool.
+        smallest: Islands and holes of fewer pixels are removed.
+
+    Returns:
+        (H, W) bool; the bitmap itself when nothing is removed.
     """
     import cv2
 
@@ -101,7 +125,14 @@ def one_part(mask: Mask, near_xyxy: BoxXyxy | None) -> Mask:
 
 
 def check_smallest(smallest: int) -> int:
-    """The option SMALLEST_PART, checked."""
+    """Checks the option SMALLEST_PART.
+
+    Args:
+        smallest: Its value, pixels.
+
+    Raises:
+        StartupError: It is negative.
+    """
     if smallest < 0:
         raise StartupError(f"SMALLEST_PART: expected a number of pixels, 0 or more, got {smallest}")
     return smallest

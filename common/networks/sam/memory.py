@@ -13,10 +13,12 @@ _F32, _BF16, _INT8 = b"F", b"B", b"I"
 
 
 def pack_memory(memory: NDArray[np.float32], precision: str) -> bytes:
-    """A memory (N, 1, C) float32 as bytes.
+    """A map of features as bytes.
 
-    precision: "f32" keeps all, "bf16" the upper half of each number, rounded; "int8" rounds each channel to 255 steps of
-    its own.
+    Args:
+        memory: (N, 1, C) float32.
+        precision: "f32" keeps all of it, "bf16" the upper half of each number, rounded; "int8" rounds each channel to 255 steps of
+            its own size.
     """
     if precision == "int8":
         channels = memory.reshape(-1, memory.shape[-1])
@@ -32,7 +34,18 @@ def pack_memory(memory: NDArray[np.float32], precision: str) -> bytes:
 
 
 def unpack_memory(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The inverse of `pack_memory`, for a memory of `shape`. Raises ValueError for bytes that it did not make."""
+    """The inverse of `pack_memory`.
+
+    Args:
+        data: What it returned.
+        shape: (N, 1, C) of the map.
+
+    Returns:
+        float32 of that shape.
+
+    Raises:
+        ValueError: It did not return these bytes.
+    """
     count, channels = int(np.prod(shape)), shape[-1]
     if data[:1] in (_F32, _BF16):
         shifts = (24, 16, 8, 0) if data[:1] == _F32 else (24, 16)
@@ -49,12 +62,27 @@ def unpack_memory(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def pack_pointer(pointer: NDArray[np.float32]) -> bytes:
-    """A pointer, any shape, as it is: it is small."""
+    """A pointer as bytes, exactly: it is small.
+
+    Args:
+        pointer: float32 of any shape.
+    """
     return pointer.astype("<f4").tobytes()
 
 
 def unpack_pointer(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The inverse of `pack_pointer`. Raises ValueError when the size is another one."""
+    """The inverse of `pack_pointer`.
+
+    Args:
+        data: What it returned.
+        shape: Of the pointer.
+
+    Returns:
+        float32 of that shape.
+
+    Raises:
+        ValueError: The size is another one.
+    """
     return np.frombuffer(data, "<f4").reshape(shape).copy()
 
 

@@ -55,22 +55,27 @@ EDGETAM_VIDEO = Family("EdgeTamVideoModel", "Sam2ImageProcessor")
 
 
 class Encoder(Protocol):
-    """description: which engine on which device. name: the engine's name, part of the key of what it makes."""
+    """What turns a preprocessed image into feature maps."""
 
     description: str
+    """Which engine on which device, for the log."""
     name: str
+    """The engine's name, part of the key of what it makes."""
 
     def __call__(self, pixels: Any) -> list[Any]:
-        """Feature maps (1, C, h, w) float32, from the finest to the coarsest, of a preprocessed image (1, 3, H, W)."""
+        """Encodes an image.
+
+        Args:
+            pixels: A tensor (1, 3, H, W), preprocessed.
+
+        Returns:
+            Tensors (1, C, h, w) float32, from the finest to the coarsest.
+        """
         ...
 
 
 class Loaded:
-    """A model with its preprocessing and its encoder, ready to run.
-
-    side: height and width in pixels of the square that the model sees. weights: a digest of them. key: of everything
-    that an embedding depends on besides the image.
-    """
+    """A model with its preprocessing and its encoder, ready to run. Its options are those of `SamInteractor`."""
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class Loaded:
         threads = threads_per_worker(config.workers)
         torch.set_num_threads(threads)
         self.device = torch_device(device)
+        """Of torch; where the model is."""
         if self.device.type == "cpu":
             keep_freed_memory()
         if precision == "auto":
@@ -100,8 +106,10 @@ class Loaded:
         folder = model_folder(locate(config, variant, model_path))
         self.model = load_model(folder, family).to(self.device)
         self.side = model_side(self.model)
+        """Height and width in pixels of the square that the model sees."""
         self.processor = load_image_processor(folder, family, self.side)
         self.weights = digest = weights_digest(folder)
+        """A digest of the weights."""
         exported = folder / EXPORTED
         neck = getattr(self.model.vision_encoder, "neck", None)
         self._places: Any = getattr(neck, "position_encoding", None)
@@ -114,18 +122,40 @@ class Loaded:
             self.model.vision_encoder = None  # its share of the memory is free again
         preprocessing = repr(sorted(self.processor.to_dict().items()))
         self.key = "/".join((family.model, digest, preprocessing, self.encoder.name, precision))
+        """Of everything that an embedding depends on besides the image."""
         _LOG.info("%s of %s; image encoder: %s", family.model, folder.name, self.encoder.description)
 
     def preprocess(self, image: NDArray[np.uint8]) -> Any:
-        """An image (H, W, 3) uint8 RGB as the model's input, a tensor (1, 3, side, side) float32 on its device."""
+        """An image as the model's input.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            A tensor (1, 3, side, side) float32 on the model's device.
+        """
         return self.processor(image, return_tensors="pt", device=self.device)["pixel_values"]
 
     def places(self, feature_map: Any) -> Any:
-        """The positional encoding (1, C, h, w) of a feature map of that shape."""
+        """The positional encoding of a feature map.
+
+        Args:
+            feature_map: A tensor (1, C, h, w); its shape, device and type count.
+
+        Returns:
+            A tensor (1, C, h, w).
+        """
         return self._places(feature_map.shape, feature_map.device, feature_map.dtype)
 
     def feature_maps(self, image: NDArray[np.uint8]) -> list[Any]:
-        """The encoder's feature maps of an image, tensors (1, C, h, w) float32 on the model's device."""
+        """The encoder's feature maps of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            Tensors (1, C, h, w) float32 on the model's device, finest first.
+        """
         import torch
 
         with torch.inference_mode():
@@ -133,7 +163,13 @@ class Loaded:
 
 
 class TorchEncoder:
-    """The model's own encoder. precision: of the backbone's arithmetic; what comes after it stays float32."""
+    """The model's own encoder, in torch.
+
+    Args:
+        model: Of transformers.
+        precision: Of the backbone's arithmetic, f32, bf16 or f16; what comes after it stays float32.
+        threads: For the description.
+    """
 
     name = "torch"
 
@@ -148,12 +184,25 @@ class TorchEncoder:
         self.description = f"torch {torch.__version__} on {where}, {precision}"
 
     def __call__(self, pixels: Any) -> list[Any]:
+        """See `Encoder`."""
         output = self._model.vision_encoder(pixels.to(self._dtype), return_dict=True)
         return feature_maps(self._model, output)
 
 
 class ExportedEncoder:
-    """An encoder that common.networks.sam.export wrote, in ONNX Runtime or OpenVINO, checked against what torch made of a probe."""
+    """An encoder that `common.networks.sam.export` wrote, in ONNX Runtime or OpenVINO.
+
+    Args:
+        path: The file.
+        digest: Of the weights that it must have been exported from.
+        device: cpu or cuda.
+        engine: onnxruntime, openvino, or auto.
+        precision: Of its arithmetic.
+        threads: That it may use.
+
+    Raises:
+        StartupError: It was exported from other weights, or its results are not those of torch.
+    """
 
     name = "exported"
 
@@ -182,6 +231,7 @@ class ExportedEncoder:
         self.description = self._engine.description
 
     def __call__(self, pixels: Any) -> list[Any]:
+        """See `Encoder`."""
         import torch
 
         outputs: Sequence[NDArray[Any]] = self._engine.run([pixels.cpu().numpy()])
@@ -201,18 +251,37 @@ class ExportedEncoder:
 
 
 def probe_pixels(side: int) -> NDArray[np.float32]:
-    """A preprocessed image (1, 3, side, side) of noise, always the same."""
+    """A preprocessed image of noise, always the same one.
+
+    Args:
+        side: Its height and width in pixels.
+
+    Returns:
+        (1, 3, side, side) float32.
+    """
     return np.random.default_rng(side).standard_normal((1, 3, side, side), np.float32)
 
 
 def probe_values(feature_map: NDArray[Any]) -> NDArray[np.float32]:
-    """PROBE_VALUES values from all over a feature map."""
+    """PROBE_VALUES values from all over a feature map.
+
+    Args:
+        feature_map: An array of any shape.
+    """
     flat = np.asarray(feature_map, np.float32).ravel()
     return flat[np.linspace(0, flat.size - 1, PROBE_VALUES).astype(np.int64)]
 
 
 def feature_maps(model: Any, output: Any) -> list[Any]:
-    """The feature maps (1, C, h, w) that a model's decoder wants, of what its vision encoder returned."""
+    """The feature maps that a model's decoder takes.
+
+    Args:
+        model: Of transformers.
+        output: What its vision encoder returned.
+
+    Returns:
+        Tensors (1, C, h, w) float32, finest first.
+    """
     maps = getattr(output, "fpn_hidden_states", None)
     if maps is None:  # SAM 1 has one map, and no pyramid
         return [output.last_hidden_state.float()]
@@ -221,7 +290,14 @@ def feature_maps(model: Any, output: Any) -> list[Any]:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder itself, checked. Raises StartupError when it is none, or one without a model."""
+    """The folder of a model, checked.
+
+    Args:
+        path: The folder, or the file model.safetensors in it.
+
+    Raises:
+        StartupError: There is no model in it.
+    """
     if path.name == "model.safetensors":
         path = path.parent
     if not (path / "config.json").is_file():
@@ -232,7 +308,15 @@ def model_folder(path: Path) -> Path:
 
 
 def load_model(folder: Path, family: Family) -> Any:
-    """A model of a family with all its weights, float32, on the CPU. Raises StartupError that names what is missing."""
+    """A model with all its weights, float32, on the CPU.
+
+    Args:
+        folder: As published on the Hugging Face hub.
+        family: Names the model's class.
+
+    Raises:
+        StartupError: Tensors are missing or have another shape, or the folder can't be loaded.
+    """
     transformers = offline_transformers()
     model_class = getattr(transformers, family.model)
     try:
@@ -279,7 +363,11 @@ def _part_of_published(family: Family) -> Iterator[None]:
 
 
 def model_side(model: Any) -> int:
-    """Height and width in pixels of the square image that a model takes."""
+    """Height and width in pixels of the square image that a model takes.
+
+    Args:
+        model: Of transformers.
+    """
     side = model.config.prompt_encoder_config.image_size
     if isinstance(side, (list, tuple)):
         side = side[0]
@@ -287,7 +375,16 @@ def model_side(model: Any) -> int:
 
 
 def load_image_processor(folder: Path, family: Family, side: int) -> Any:
-    """The preprocessing of a folder, or the published one when the folder has none, for images of `side` pixels."""
+    """The preprocessing of a folder, or the published one when the folder has none.
+
+    Args:
+        folder: The model's.
+        family: Names the preprocessing's class.
+        side: Height and width in pixels of the square that the model takes.
+
+    Raises:
+        StartupError: The folder prepares images for another size.
+    """
     transformers = offline_transformers()
     processor_class = getattr(transformers, family.image_processor)
     size = {"longest_edge": side} if family.padded else {"height": side, "width": side}
@@ -311,7 +408,11 @@ def offline_transformers() -> Any:
 
 
 def weights_digest(folder: Path) -> str:
-    """A digest of the content of a folder's configuration and weights, hexadecimal."""
+    """A digest of a folder's configuration and weights, hexadecimal.
+
+    Args:
+        folder: The model's.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.name == "config.json" or p.suffix == ".safetensors"):
         with path.open("rb") as file:

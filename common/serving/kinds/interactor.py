@@ -78,11 +78,13 @@ class Interactor:
                 "deploy it under another name"
             )
         self._steps: _Direct | _Cached = _Direct(handler)
+        self.cache: EmbeddingCache | None = None
+        """Where embeddings are kept, None when they are not."""
         if embedding_cache_mb and isinstance(handler, CachedInteractorHandler):
             directory = directory_for(config.name, embedding_cache_dir)
             store = Store.at(cvat_functions_redis_host, cvat_functions_redis_port, cvat_functions_redis_password)
-            cache = EmbeddingCache(directory, int(embedding_cache_mb * 1e6), store)
-            self._steps = _Cached(handler, cache, mask_hints)
+            self.cache = EmbeddingCache(directory, int(embedding_cache_mb * 1e6), store)
+            self._steps = _Cached(handler, self.cache, mask_hints)
 
     def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
         """The JSON text of the reply to a request.

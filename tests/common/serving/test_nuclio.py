@@ -350,7 +350,7 @@ class TestStart:
             ({}, {"THREADS": "0"}, "THREADS: expected a whole number of 1 or more, got '0'"),
             ({"labels": [{"name": 5}]}, {}, "metadata.annotations.spec[0].name: expected a non-empty text, got 5"),
             ({"handler": "import a_module_that_nobody_has"}, {}, "No module named 'a_module_that_nobody_has'"),
-            ({"handler": "class Handler: ..."}, {}, "model_handler.py: expected a class ModelHandler"),
+            ({"handler": "class Handler: ..."}, {}, "model_handler.py: expected a class named ModelHandler"),
         ],
     )
     def test_that_fails_is_logged_and_ends_the_worker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 COLLECTION = Path(__file__).resolve().parent
@@ -32,7 +33,19 @@ def resolve(name: str) -> Path:
     for directory in function_directories():
         if name in (name_of(directory), str(directory.relative_to(ROOT))):
             return directory
-    raise ValueError(f"{name}: there is no such function: expected a directory with a function.yaml, or its name")
+    known = [known for directory in function_directories() for known in (name_of(directory), path_of(directory))]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {nearest[0]}?" if nearest else ": expected a directory with a function.yaml, or its name"
+    raise ValueError(f"{name}: there is no such function{meant}")
+
+
+def path_of(directory: Path) -> str:
+    """The path of a function of the collection below serverless/, such as opencv/grabcut.
+
+    Args:
+        directory: The function's.
+    """
+    return directory.relative_to(COLLECTION).as_posix()
 
 
 def name_of(directory: Path) -> str:

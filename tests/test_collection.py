@@ -56,5 +56,9 @@ def test_a_function_is_found_by_path_and_by_name(name: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="there is no such function"):
-        resolve("opencv/nothing")
+    with pytest.raises(ValueError, match="there is no such function: expected a directory"):
+        resolve("nothing/like/it")
+    with pytest.raises(ValueError, match=r"there is no such function; did you mean opencv/grabcut\?"):
+        resolve("opencv/grabcat")
+    with pytest.raises(ValueError, match=r"there is no such function; did you mean opencv-grabcut\?"):
+        resolve("opencv-grabcat")

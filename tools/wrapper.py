@@ -114,7 +114,11 @@ class LoadedFunction:
 
 @contextlib.contextmanager
 def variables(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that are set meanwhile, for functions that start meanwhile."""
+    """Environment variables that are set meanwhile, for functions that start meanwhile.
+
+    Args:
+        settings: by name.
+    """
     before = dict(os.environ)
     os.environ.update(settings)
     try:

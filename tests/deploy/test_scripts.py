@@ -13,7 +13,7 @@ from tests.deploy.host import REPOSITORY, SHAPE
 
 STARTUP_LOG = (
     '26.11.21 02:34:56.9 (E) -manager.event connection The function can\'t start {"error": "StartupError: '
-    'weights of small are not there: model.onnx in /opt/nuclio/weights/small; fetch: python -m common.networks.weights", '
+    'no weights for small: model.onnx is missing in /opt/nuclio/weights/small; fetch: python -m common.networks.weights", '
     '"worker_id": "0"}\npanic: Wrapper process for worker 0 exited unexpectedly with: exit status 1\n'
 )
 
@@ -333,7 +333,7 @@ def test_a_function_that_dies_in_init_context_is_stopped_at_once_and_says_why(ho
     run = host.deploy(str(host.function()))
     assert run.status == 1
     run.order("^nuctl deploy", "docker update --restart=no nuclio-nuclio-finder", "docker stop .*nuclio-nuclio-finder")
-    assert "FAILED: weights of small are not there: model.onnx in /opt/nuclio/weights/small" in run.output
+    assert "FAILED: no weights for small: model.onnx is missing in /opt/nuclio/weights/small" in run.output
     assert "mount them with --weights DIR" in run.output
     assert "the end of its log:" in run.output
 

@@ -23,6 +23,7 @@ from common.errors import StartupError
 
 REASON_HEADER = "reason-phrase"
 _LONGEST_REASON = 200  # characters; some proxies refuse a status line of more than a few hundred
+_LONGEST_HEAD = 64 * 1024  # bytes of a request's line and headers
 _BACKLOG = 128
 
 
@@ -135,4 +136,4 @@ class _Protocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ):
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = _Connection(h11.SERVER)
+        self.conn = _Connection(h11.SERVER, _LONGEST_HEAD)

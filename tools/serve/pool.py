@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import sys
 import time
@@ -282,6 +283,8 @@ class _Worker:
     async def _start(self) -> str:
         """Starts the process and waits until its function is loaded; returns what went wrong, or nothing."""
         ours, theirs = socket.socketpair()
+        # A pipe of our own: asyncio's would have `wait` wait for all that the function has started and that may write to it.
+        output, theirs_output = os.pipe()
         directory = self._pool.config.directory
         arguments = (str(directory), str(theirs.fileno()), str(self._index))
         try:
@@ -294,14 +297,14 @@ class _Worker:
                 env=self._pool.environment,
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=theirs_output,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
-                limit=2**20,
             )
         finally:
             theirs.close()
-        self._copying = asyncio.create_task(self._copy_output(self.process))
+            os.close(theirs_output)
+            self._copying = asyncio.create_task(self._copy_output(output))
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=2**20)
         try:
             message, _ = await messages.receive_async(self._reader)
@@ -314,16 +317,21 @@ class _Worker:
         self.ready = True
         return ""
 
-    async def _copy_output(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # a line longer than the buffer: its rest comes next
-                continue
-            if not line:
-                return
-            self._log(line.decode("utf-8", "replace").rstrip())
+    async def _copy_output(self, descriptor: int) -> None:
+        """Writes the lines of a pipe to the server's log until nothing can write to it any more."""
+        reader = asyncio.StreamReader(limit=2**20)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+        )
+        with contextlib.closing(transport):
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:  # a line longer than the buffer: its rest comes next
+                    continue
+                if not line:
+                    return
+                self._log(line.decode("utf-8", "replace").rstrip())
 
     def _disconnect(self) -> None:
         self.ready = False

@@ -186,7 +186,7 @@ def test_the_time_limit_is_the_event_timeout(tmp_path: Path) -> None:
     ("code", "end"),
     [("os._exit(3)", "exit status 3"), ("os.kill(os.getpid(), signal.SIGSEGV)", "signal SIGSEGV")],
 )
-def test_a_function_that_dies_is_told_with_how(code: str, end: str, tmp_path: Path) -> None:
+def test_a_function_that_dies_comes_with_its_exit_status(code: str, end: str, tmp_path: Path) -> None:
     (finding,) = check_function(with_code(code, tmp_path))
     assert finding.rule == "run.dies"
     assert end in finding.got
@@ -277,7 +277,7 @@ def test_a_function_that_does_not_start(code: str, rule: str, field: str, got: s
     assert (finding.severity, finding.rule, finding.field, finding.got) == ("error", rule, field, got)
 
 
-def test_missing_weights_are_told_with_their_remedy(tmp_path: Path) -> None:
+def test_missing_weights_come_with_their_remedy(tmp_path: Path) -> None:
     directory = with_main(START.format(code="locate(FunctionConfig.load(Path(__file__).parent))"), tmp_path)
     catalog = "variants:\n  tiny:\n    files:\n      - path: tiny.onnx\n        url: https://example.com/tiny.onnx\n"
     (directory / "weights.yaml").write_text(catalog)
@@ -373,7 +373,7 @@ def test_a_tracker_that_answers_null_for_a_lost_object_is_a_warning(tmp_path: Pa
 # --- the function's own surroundings
 
 
-def test_a_misspelt_option_comes_with_the_one_that_may_be_meant(tmp_path: Path) -> None:
+def test_a_misspelt_option_comes_with_the_nearest_known_one(tmp_path: Path) -> None:
     directory = copy_of("tracker", tmp_path)
     path = directory / "function.yaml"
     path.write_text(path.read_text().replace("name: GREETING\n", "name: THREAD\n"))

@@ -58,7 +58,7 @@ def test_a_good_function_has_no_findings(kind: str) -> None:
 
 TRIGGER = "spec.triggers.myHttpTrigger"
 NOTES = "metadata.annotations"
-# kind, what stands there, what is put in its place, severity, rule, field
+# kind, text in the good file, what replaces it, severity, rule, field
 BROKEN = [
     ("detector", "name: check-detector", "name: Check_Detector", "error", "metadata.name", "metadata.name"),
     ("detector", "  name: check-detector\n", "", "error", "metadata.name", "metadata.name"),
@@ -163,7 +163,7 @@ BROKEN = [
     ("reid", "baseImage: cvat.check.base", "baseImage: python:3.10-slim", "error", "build.python", "spec.build.baseImage"),
     ("reid", "baseImage: cvat.check.base", "baseImage: cvat.check.base\n    commands: [pip install numpy]", "error", "build.commands", "spec.build.commands"),
     ("reid", "postCopy:", "afterCopy:", "error", "build.directives", "spec.build.directives.afterCopy"),
-    ("reid", "kind: RUN", "kind: RUNN", "error", "build.directives", "spec.build.directives.postCopy[0].kind"),
+    ("reid", "kind: RUN", "kind: runn", "error", "build.directives", "spec.build.directives.postCopy[0].kind"),
     ("reid", "value: pip install --no-cache-dir -r /opt/nuclio/requirements.txt", 'value: ""', "error", "build.directives", "spec.build.directives.postCopy[0].value"),
     # resources, volumes, platform
     ("reid", "memory: 4Gi", "memory: 4GB", "error", "resources.quantity", "spec.resources.limits.memory"),
@@ -211,12 +211,18 @@ def test_a_finding_names_the_line_of_its_field_or_of_what_is_around_it(tmp_path:
     assert finding.line == line_with(directory, "      attributes:")
 
 
-def test_an_unknown_key_comes_with_the_one_that_may_be_meant(tmp_path: Path) -> None:
+def test_an_unknown_key_comes_with_the_nearest_known_one(tmp_path: Path) -> None:
     directory = copy_of("reid", tmp_path)
     change(directory, "numWorkers: 2", "numWorker: 2")
     (finding,) = read(directory)
     assert finding.expected == "numWorkers"
     assert finding.remedy == "did you mean numWorkers?"
+    change(directory, "numWorker: 2", "numWorkers: 2")
+    change(directory, "kind: RUN", "kind: RUNN")
+    (finding,) = read(directory)
+    assert finding.remedy == "did you mean RUN?"
+    change(directory, "kind: RUNN", "kind: run")
+    assert read(directory) == []
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ def test_a_directory_without_function_yaml_is_one_finding(tmp_path: Path) -> Non
     assert (finding.severity, finding.rule, finding.file) == ("error", "yaml.unreadable", "function.yaml")
 
 
-def test_a_key_that_stands_there_twice_is_found(tmp_path: Path) -> None:
+def test_a_repeated_key_is_found(tmp_path: Path) -> None:
     directory = copy_of("reid", tmp_path)
     change(directory, "numWorkers: 2", "numWorkers: 2\n      numWorkers: 3")
     (finding,) = read(directory)
@@ -303,8 +309,6 @@ def attribute(**fields: object) -> dict:
     return {"name": "car", "attributes": [{**ATTRIBUTE, **fields}]}
 
 
-# What is not in a label, though it stands there with this value.
-GONE = object()
 SPEC = "metadata.annotations.spec"
 BROKEN_LABELS = [
     ("{not json", "labels.json", SPEC),
@@ -478,7 +482,7 @@ def test_a_second_configuration_is_checked_too(tmp_path: Path) -> None:
 
 
 def spoiled(value: Any, rng: random.Random) -> Any:
-    """A copy of a document in which something, somewhere, is something else or is gone."""
+    """A copy of a document in which something, somewhere, is replaced or removed."""
     if isinstance(value, (list, dict)) and value and rng.random() < 0.9:
         key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
         copy = dict(value) if isinstance(value, dict) else list(value)

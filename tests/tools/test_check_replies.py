@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from common.cvat.reply import detector_reply
 from common.shapes import Cuboid, Ellipse, Joint, Mask, Points, Polygon, Polyline, Rectangle, Skeleton, Tag
 from tools.check import Finding, check_refusal, check_reply
 from tools.check.shape_rules import image_size_hw
+from tools.collection import ROOT
 from tools.wrapper import Reply
 
 WIDTH, HEIGHT = 40, 30
@@ -292,7 +295,7 @@ def test_bad_replies_of_an_interactor(content: object, rule: str, field: str) ->
     assert brief(check("interactor", content)) == [("error", rule, field)]
 
 
-def test_bounds_that_are_exclusive_are_told_so() -> None:
+def test_exclusive_bounds_come_with_a_hint() -> None:
     (finding,) = check("interactor", INTERACTION | {"bounds": [5, 6, 8, 8]})
     assert "inclusive" in finding.expected
 
@@ -493,7 +496,7 @@ JUNK = (None, True, -1, 1.5, 1e400, "", "junk", [], {}, [[]], [None], {"a": 1}, 
 
 
 def spoiled(value: Any, rng: np.random.Generator) -> Any:
-    """A copy of a JSON value in which something, somewhere, is something else, is gone, or stands there twice."""
+    """A copy of a JSON value in which something, somewhere, is replaced, removed or repeated."""
     if isinstance(value, (list, dict)) and value and rng.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = keys[int(rng.integers(len(keys)))]
@@ -529,3 +532,10 @@ def test_no_junk_in_a_reply_breaks_the_check(kind: str, content: Any, request_bo
         text = json.dumps(junk).encode()
         found += bool(check_reply(Reply(200, text, "application/json", {}), settings, body))
     assert found > 1250
+
+
+def test_replies_are_checked_without_the_packages_of_the_tools() -> None:
+    """A deployed function's own container has no jsonschema, which the rules on function.yaml need."""
+    code = "import sys; sys.modules['jsonschema'] = None; from tools.check import check_reply; print(check_reply.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "tools.check.reply_rules\n"), done.stderr

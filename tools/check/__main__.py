@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _directories(name: str) -> list[Path]:
-    """The function's directory that a name or path stands for, or all functions below a path."""
+    """The directory that a name or path means, or those of all functions below a path."""
     path = Path(name)
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         path = path.parent

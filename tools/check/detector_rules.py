@@ -38,7 +38,7 @@ class _Annotation:
     content: Mapping[str, Any]
 
     field: str
-    """Where it stands in the reply."""
+    """Its path in the reply, such as `reply[2]`."""
 
     labels: Mapping[str, Label]
     size_hw: Size

@@ -50,7 +50,7 @@ def read_document(path: Path) -> tuple[Document | None, list[Finding]]:
         path: The file.
 
     Returns:
-        Its document, None when there is none to read, and what is wrong with the file as such.
+        The document, None when it can't be read, and what is wrong with the file as such.
     """
     document, findings = _read(path)
     return document, located(findings, path.name)

@@ -88,7 +88,7 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Names in a row.
+    """Names as a list for a message.
 
     Args:
         names: The names; of many the first eight are shown and the others counted.

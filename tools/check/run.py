@@ -38,7 +38,7 @@ SLOW_IMPORT = 5.0
 """Seconds of an import that are worth a warning."""
 
 _LONGEST_WAIT = 86400.0  # seconds; a socket takes no limit of years
-_LARGEST_RECORD = 100_000  # bytes; Nuclio blocks for good at some 200 kB
+_LARGEST_RECORD = 100_000  # bytes; Nuclio blocks for ever at some 200 kB
 _STEPS = 2  # frames for which a tracker follows each object
 _RESTARTS = "the worker ends, and with it the container; the restart policy decides what follows"
 
@@ -295,10 +295,10 @@ def _import_findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
 def _log_findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
     if answer["largest_record"] > _LARGEST_RECORD:
         expected, got = f"records of at most {_LARGEST_RECORD // 1000} kB", f"{answer['largest_record'] / 1000:.0f} kB"
-        why = "a record of some 200 kB blocks Nuclio's pipe and the request, for good"
+        why = "a record of some 200 kB blocks Nuclio's pipe, and with it the request for ever"
         yield error("run.log-size", "context.logger", expected, f"one of {got}", why)
     if answer["image_in_log"]:
-        why = "images are large and private; a larger one blocks Nuclio's pipe and the request, for good"
+        why = "images are large and private; a larger one blocks Nuclio's pipe, and with it the request for ever"
         got = "a part of the image in base64"
         yield error("run.log-image", "context.logger", "records without the request", got, why)
 

@@ -1,6 +1,6 @@
 """Requests to try a function with: good ones as CVAT sends them, and bad ones that must be refused.
 
-All show one made-up scene: a textured ground, a disc of another texture that can be found, tracked and told apart, and
+All show one made-up scene: a textured ground, a disc of another texture that can be found, tracked and recognised, and
 a line of text. The sizes are small, so that a check takes seconds.
 """
 
@@ -249,7 +249,7 @@ def _bad_images(good: str) -> dict[str, Any]:
 
 
 def _huge_png(side: int) -> bytes:
-    """A PNG file of a few bytes that says it has side x side pixels, and has not."""
+    """A PNG file of a few bytes whose header claims side x side pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -324,7 +324,7 @@ def _number(text: Any, default: int) -> int:
 
 
 def _clicks(count: int, around: tuple[float, float]) -> list[list[float]]:
-    """So many points on a small circle around a place; one lies in its middle."""
+    """Points on a small circle around a place; a single one lies in its middle."""
     if count == 1:
         return [list(around)]
     turns = (2 * math.pi * i / count for i in range(count))

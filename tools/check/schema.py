@@ -31,7 +31,7 @@ def compare(content: Any, schema: str, field: str = "") -> tuple[Any, list[Findi
     Args:
         content: The value as YAML or JSON holds it.
         schema: The schema's name: `function` or `labels`.
-        field: Where the value stands, for the fields of the findings; "" for a whole file.
+        field: The path of the value, which the paths of the findings begin with; "" for a whole file.
 
     Returns:
         The value as its readers take it, without what they would refuse: keys are texts, a scalar where a text is
@@ -74,7 +74,7 @@ def _finding(problem: Any, place: str, root: Mapping[str, Any]) -> Finding:
         place = _path(place, [problem.message])
     elif keyword == "type" and "mismatch" in root:
         note, expected = root["mismatch"], _TYPES[problem.validator_value]
-    elif keyword == "enum":
+    elif keyword in ("enum", "anyCaseEnum"):
         remedy = did_you_mean(str(value), problem.validator_value)
     report = warning if note.get("severity") == "warning" else error
     return report(note["rule"], place, expected or note["expected"], got, note["why"], remedy or note.get("remedy", ""))
@@ -99,10 +99,15 @@ def _validator(name: str) -> Any:
         elif isinstance(value, dict):
             yield from (ValidationError(key) for key in value if key not in schema.get("properties", ()))
 
+    def any_case_enum(validator: Any, allowed: list[str], value: Any, schema: Any) -> Iterator[Any]:
+        if isinstance(value, str) and value.upper() not in allowed:
+            yield ValidationError(value)
+
     checker = FormatChecker(formats=())
     for form, accepts in _FORMATS.items():
         checker.checks(form)(accepts)
-    kind = validators.extend(Draft202012Validator, {"required": required, "additionalProperties": unknown})
+    keywords = {"required": required, "additionalProperties": unknown, "anyCaseEnum": any_case_enum}
+    kind = validators.extend(Draft202012Validator, keywords)
     return kind(yaml.safe_load(Path(__file__).with_name(f"{name}.schema.yaml").read_text()), format_checker=checker)
 
 

@@ -57,7 +57,7 @@ def check_points(shape_type: str, points: Any, size_hw: Size, field: str, rotati
         shape_type: Any type but mask, skeleton and tag.
         points: What the reply holds as points: right is a flat list of numbers, in pixels of the image.
         size_hw: The size of the image.
-        field: Where the points stand in the reply.
+        field: The path of the points in the reply.
         rotation: Degrees by which a rectangle is turned; the corners of a turned one may lie outside the image.
 
     Yields:
@@ -92,7 +92,7 @@ def check_inside(points: Any, size_hw: Size, field: str, *, partly: bool = True)
     Args:
         points: (N, 2) x and y in pixels of the image.
         size_hw: The size of the image.
-        field: Where the points stand in the reply.
+        field: The path of the points in the reply.
         partly: Also warn when only some of them lie outside.
 
     Yields:
@@ -117,7 +117,7 @@ def check_rotation(value: Any, shape_type: str, field: str) -> Iterator[Finding]
     Args:
         value: What the reply holds as rotation: right is a number of degrees, for a rectangle or an ellipse.
         shape_type: The shape's type.
-        field: Where the rotation stands in the reply.
+        field: The path of the rotation in the reply.
 
     Yields:
         What is wrong with it.
@@ -140,7 +140,7 @@ def check_flat_mask(mask: Any, size_hw: Size, field: str) -> Iterator[Finding]:
         mask: What the reply holds as mask: right is 0 or 1 for each pixel of the box, row by row, then the box
             (xtl, ytl, xbr, ybr), right and bottom inclusive.
         size_hw: The size of the image.
-        field: Where the mask stands in the reply.
+        field: The path of the mask in the reply.
 
     Yields:
         What is wrong with it.
@@ -175,7 +175,7 @@ def check_rle_mask(points: Any, size_hw: Size, field: str) -> Iterator[Finding]:
         points: What the reply holds as points: right are the run lengths of the box's pixels, background first, then
             the box (xtl, ytl, xbr, ybr), right and bottom inclusive.
         size_hw: The size of the image.
-        field: Where the points stand in the reply.
+        field: The path of the points in the reply.
 
     Yields:
         What is wrong with them.
@@ -201,7 +201,7 @@ def not_numbers(value: Any, field: str) -> Finding | None:
 
     Args:
         value: A value of the reply.
-        field: Where it stands there.
+        field: Its path there.
 
     Returns:
         What is wrong with it, None for a list of finite numbers.

@@ -174,12 +174,14 @@ class CvatClient:
 
     @contextmanager
     def _errors(self, subject: str, remedy: str = "") -> Iterator[None]:
-        """Makes CannotRun of the SDK's errors."""
+        """Makes CannotRun of other errors."""
         try:
             yield
         except ApiException as error:
             status = f"{error.status} {error.reason}" if error.status else str(error.reason)
             raise CannotRun(f"{subject}: {status}{remedy or _login_remedy(error.status)}") from error
+        except Refused as error:
+            raise CannotRun(f"{subject}: {error}{_login_remedy(error.status)}") from error
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise CannotRun(f"{self.url}: no CVAT server answers: {_short(error)}") from error
 
@@ -251,7 +253,7 @@ class CvatClient:
     def _data(self, task: Task, kind: str, number: int) -> bytes:
         query = {"type": kind, "number": number, "quality": "original"}
         try:
-            return self._repeat("GET", f"/api/tasks/{task.id}/data/", query)
+            return self._repeat("GET", task, query, what="data")
         except Refused as error:
             if error.status in (401, 403):
                 raise CannotRun(f"task {task.id}: the server answers {error}{_login_remedy(error.status)}") from error
@@ -260,7 +262,7 @@ class CvatClient:
     # Annotations.
 
     def annotations(self, task: Task) -> Annotations:
-        """All annotations of a task.
+        """All annotations of a task: its tags, shapes and tracks.
 
         Args:
             task: the task.
@@ -268,73 +270,62 @@ class CvatClient:
         Raises:
             CannotRun: when the server does not give them.
         """
-        try:
-            content = orjson.loads(self._repeat("GET", f"/api/tasks/{task.id}/annotations/"))
-        except Refused as error:
-            raise CannotRun(f"the annotations of task {task.id} can't be read: {error}") from error
+        with self._errors(f"the annotations of task {task.id} can't be read"):
+            content = orjson.loads(self._repeat("GET", task))
         return {kind: content.get(kind) or [] for kind in ("tags", "shapes", "tracks")}
 
-    def clear(self, task: Task) -> None:
-        """Removes all annotations of a task.
-
-        Args:
-            task: the task.
-
-        Raises:
-            CannotRun: when the server does not do it.
-        """
-        try:
-            self._repeat("DELETE", f"/api/tasks/{task.id}/annotations/")
-        except Refused as error:
-            raise CannotRun(f"the annotations of task {task.id} can't be removed: {error}") from error
-
-    def create(self, task: Task, payload: bytes) -> None:
+    def create(self, task: Task, annotations: Annotations) -> None:
         """Adds annotations; asks the server only once, as a second request would add them again.
 
         Args:
             task: the task.
-            payload: the annotations as JSON.
+            annotations: new ones; each may be an `orjson.Fragment`.
 
         Raises:
             Refused: when the server does not take them.
             Unanswered: when it is not known whether it has.
         """
-        self._once("PATCH", f"/api/tasks/{task.id}/annotations/", {"action": "create"}, payload)
+        self._once("PATCH", _path(task), {"action": "create"}, _payload(annotations))
 
-    def delete(self, task: Task, payload: bytes) -> None:
+    def delete(self, task: Task, annotations: Annotations) -> None:
         """Removes annotations by their ids; doing it twice does no harm.
 
         Args:
             task: the task.
-            payload: the annotations as JSON.
+            annotations: as the server gives them.
 
         Raises:
-            Refused: when the server does not do it.
-            CannotRun: when it does not answer.
+            CannotRun: when the server does not do it.
         """
-        self._repeat("PATCH", f"/api/tasks/{task.id}/annotations/", {"action": "delete"}, payload)
+        with self._errors(f"annotations of task {task.id} can't be removed"):
+            self._repeat("PATCH", task, {"action": "delete"}, _payload(annotations))
 
-    def replace(self, task: Task, payload: bytes) -> None:
+    def replace(self, task: Task, annotations: Annotations) -> None:
         """Replaces all annotations of a task; doing it twice does no harm.
 
         Args:
             task: the task.
-            payload: the new annotations as JSON.
+            annotations: all that the task is to have.
 
         Raises:
-            Refused: when the server does not do it.
-            CannotRun: when it does not answer.
+            CannotRun: when the server does not do it.
         """
-        self._repeat("PUT", f"/api/tasks/{task.id}/annotations/", {}, payload)
+        with self._errors(f"the annotations of task {task.id} can't be replaced"):
+            self._repeat("PUT", task, {}, _payload(annotations))
 
     def _repeat(
-        self, method: str, path: str, query: Mapping[str, object] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        task: Task,
+        query: Mapping[str, object] | None = None,
+        body: bytes | None = None,
+        what: str = "annotations",
     ) -> bytes:
         """Sends a request until it is answered. Raises Refused, or CannotRun when there is no answer."""
         pauses = pauses_s(_FIRST_PAUSE_S, spread=0.2)
         for attempt in range(1, _TRIES + 1):
             try:
-                return self._once(method, path, query or {}, body)
+                return self._once(method, _path(task, what), query or {}, body)
             except Unanswered as error:
                 if attempt < (_TRIES_AFTER_500 if error.status == 500 else _TRIES):
                     time.sleep(max(next(pauses), error.retry_after_s))
@@ -361,6 +352,14 @@ class CvatClient:
             text = response.data.decode("utf-8", "replace")
             raise Refused(response.status, f"{status}: {text[:300]}")
         return bytes(response.data)
+
+
+def _path(task: Task, what: str = "annotations") -> str:
+    return f"/api/tasks/{task.id}/{what}/"
+
+
+def _payload(annotations: Annotations) -> bytes:
+    return orjson.dumps({"version": 0, "tags": [], "shapes": [], "tracks": [], **annotations})
 
 
 def _login_remedy(status: int | None) -> str:

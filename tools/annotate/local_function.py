@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -24,7 +22,7 @@ from common.shapes import Shape
 from common.vision.image import decode_image
 from common.vision.matching import ReidBox
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.predictor import FrameInput, FrameResult, Predictor, result_of
+from tools.annotate.predictor import FrameInput, FrameResult, Predictor, annotate_each, match_each
 
 KindT = TypeVar("KindT", Detector, Reid)
 
@@ -60,18 +58,15 @@ class _LocalDetector:
                 images = [decode_image(frame.data) for frame in block]
                 found = self._detector.detect_batch(images, self._threshold, Stages())
                 return [self._result(*one) for one in zip(block, images, found, strict=True)]
-        return [result_of(self._one, frame) for frame in block]
+        return annotate_each(self._annotate, block)
 
-    def _one(self, frame: FrameInput) -> FrameResult:
+    def _annotate(self, frame: FrameInput) -> FrameResult:
         image = decode_image(frame.data)
         return self._result(frame, image, self._detector.detect(image, self._threshold, Stages()))
 
     def _result(self, frame: FrameInput, image: Image, shapes: Sequence[Shape]) -> FrameResult:
         size_wh = image.shape[1], image.shape[0]
         return FrameResult(frame.frame, self._encoder(frame.frame, shapes), size_wh=size_wh)
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -110,15 +105,11 @@ class _LocalReid:
 
         def match(first: FrameInput, second: FrameInput) -> FrameResult:
             (boxes0, embeddings0), (boxes1, embeddings1) = embed(first), embed(second)
-            partners = self._reid.match(
-                embeddings0, embeddings1, boxes0, boxes1, self._spec.threshold, self._spec.max_distance
-            )
+            limits = self._spec.threshold, self._spec.max_distance
+            partners = self._reid.match(embeddings0, embeddings1, boxes0, boxes1, *limits)
             return FrameResult(first.frame, partners=partners)
 
-        return [result_of(partial(match, second=second), first) for first, second in itertools.pairwise(block)]
-
-    def close(self) -> None:
-        pass
+        return match_each(match, block)
 
 
 def _load(kind: type[KindT], directory: Path, options: Mapping[str, Any], workers: int, library: str) -> KindT:

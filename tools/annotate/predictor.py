@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -53,10 +54,6 @@ class Predictor(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Ends connections and processes."""
-        ...
-
 
 class PredictorSpec(Protocol):
     """How to make a predictor: plain values, which can be sent to a worker process."""
@@ -73,21 +70,41 @@ class PredictorSpec(Protocol):
         ...
 
 
-def result_of(predict: Callable[[FrameInput], FrameResult], frame: FrameInput) -> FrameResult:
-    """The result of one frame; an error becomes the result's, so that the other frames go on.
+def annotate_each(annotate: Callable[[FrameInput], FrameResult], block: Sequence[FrameInput]) -> list[FrameResult]:
+    """Annotates frames one by one; an error becomes the frame's.
 
     Args:
-        predict: annotates a frame.
-        frame: the frame.
+        annotate: annotates one frame.
+        block: the frames.
 
     Raises:
         CannotRun: when no frame can be annotated any more.
     """
+    return [_result(annotate, frame) for frame in block]
+
+
+def match_each(
+    match: Callable[[FrameInput, FrameInput], FrameResult], block: Sequence[FrameInput]
+) -> list[FrameResult]:
+    """Matches the boxes of each frame with those of the next; an error becomes the first frame's.
+
+    Args:
+        match: matches the boxes of two frames.
+        block: the frames.
+
+    Raises:
+        CannotRun: when no frames can be matched any more.
+    """
+    return [_result(match, first, second) for first, second in itertools.pairwise(block)]
+
+
+def _result(predict: Callable[..., FrameResult], *frames: FrameInput) -> FrameResult:
+    """The result of the first frame, which an error becomes a part of, so that other frames go on."""
     try:
-        return predict(frame)
+        return predict(*frames)
     except CannotRun:
         raise
     except (FunctionError, FrameError) as error:
-        return FrameResult(frame.frame, error=str(error))
+        return FrameResult(frames[0].frame, error=str(error))
     except Exception as error:  # a model may raise anything
-        return FrameResult(frame.frame, error=f"{type(error).__name__}: {str(error)[:300]}")
+        return FrameResult(frames[0].frame, error=f"{type(error).__name__}: {str(error)[:300]}")

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import httpx
@@ -21,7 +20,7 @@ from common.cvat.reply import read_detector_reply, read_reid_reply
 from common.cvat.request import detector_body, reid_body
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun, FrameError
-from tools.annotate.predictor import FrameInput, FrameResult, Predictor, result_of
+from tools.annotate.predictor import FrameInput, FrameResult, Predictor, annotate_each, match_each
 from tools.workers.retries import pauses_s
 
 
@@ -50,9 +49,9 @@ class _RemoteDetector:
         self._spec, self._client = spec, _FunctionClient(spec.urls, spec.timeout_s)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
-        return [result_of(self._one, frame) for frame in block]
+        return annotate_each(self._annotate, block)
 
-    def _one(self, frame: FrameInput) -> FrameResult:
+    def _annotate(self, frame: FrameInput) -> FrameResult:
         width, height = _size_wh(frame.data)
         shapes = read_detector_reply(self._client.call(detector_body(frame.data, self._spec.threshold)))
         if self._spec.labels is not None:
@@ -60,9 +59,6 @@ class _RemoteDetector:
         else:
             shapes = [conform_geometry(shape, (height, width), f"shape {i}") for i, shape in enumerate(shapes)]
         return FrameResult(frame.frame, self._spec.encoder(frame.frame, shapes), size_wh=(width, height))
-
-    def close(self) -> None:
-        self._client.close()
 
 
 @dataclass(frozen=True)
@@ -94,10 +90,7 @@ class _RemoteReid:
             reply = self._client.call(reid_body(first.data, second.data, first.boxes, second.boxes, *limits))
             return FrameResult(first.frame, partners=read_reid_reply(reply, len(first.boxes), len(second.boxes)))
 
-        return [result_of(partial(match, second=second), first) for first, second in itertools.pairwise(block)]
-
-    def close(self) -> None:
-        self._client.close()
+        return match_each(match, block)
 
 
 class _FunctionClient:
@@ -137,9 +130,6 @@ class _FunctionClient:
                 break
         assert problem is not None
         raise problem
-
-    def close(self) -> None:
-        self._client.close()
 
 
 def _size_wh(data: bytes) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tools.annotate import pipeline
 from tools.annotate.console import count, say
-from tools.annotate.cvat_client import Annotations, CvatClient, Refused, Task
+from tools.annotate.cvat_client import Annotations, CvatClient, Task
 from tools.annotate.errors import CannotRun
 from tools.annotate.image_files import ImageFile, parse_frames
 from tools.annotate.journal import Journal, write_whole
@@ -220,17 +220,9 @@ def _replace(
     kept = journal.path.with_suffix(".before.json")
     write_whole(kept, orjson.dumps(before))
     gone = {box["id"] for found in boxes.values() for box in found}
-    payload = {
-        "version": 0,
-        "tags": before["tags"],
-        "shapes": [shape for shape in before["shapes"] if shape["id"] not in gone],
-        "tracks": [*before["tracks"], *tracks],
-    }
+    shapes = [shape for shape in before["shapes"] if shape["id"] not in gone]
     journal.note(replacing=True)
-    try:
-        cvat.replace(task, orjson.dumps(payload))
-    except Refused as error:
-        raise CannotRun(f"the server refuses the tracks: {error}") from error
+    cvat.replace(task, {"tags": before["tags"], "shapes": shapes, "tracks": [*before["tracks"], *tracks]})
     journal.finish()
     say(f"The tracks are in task {task.id}; the annotations before the run are in {kept}")
 

@@ -72,7 +72,11 @@ class Uploader:
             removed = _free(self._journal.path, "removed")
             write_whole(removed, orjson.dumps(before))
             say(f"The task had {count(number, 'annotation')}, kept in {removed}")
-            self._clear(before, frames, whole)
+            if whole:
+                self._cvat.replace(self._task, {})
+            else:  # tracks stay: they go over many frames
+                theirs = {kind: [a for a in before[kind] if a["frame"] in frames] for kind in _KINDS}
+                self._cvat.delete(self._task, theirs)
             before = {kind: [] for kind in before} if whole else self._cvat.annotations(self._task)
         elif number:
             say(
@@ -147,8 +151,7 @@ class Uploader:
                 if doubtful:
                     annotations = self._missing(frames, orjson.loads(orjson.dumps(annotations)))
                 if annotations["tags"] or annotations["shapes"]:
-                    payload = {"version": 0, "tracks": [], **annotations}
-                    self._cvat.create(self._task, orjson.dumps(payload))
+                    self._cvat.create(self._task, annotations)
                 break
             except Refused as error:
                 if error.status in (400, 413):
@@ -226,23 +229,9 @@ class Uploader:
                     doubles[kind].append(annotation)
         if number := sum(map(len, doubles.values())):
             say(f"{count(number, 'annotation')} had arrived twice; removing the second copies")
-            self._delete(doubles)
+            self._cvat.delete(self._task, doubles)
         for file in files:
             file.unlink()
-
-    def _clear(self, before: Annotations, frames: set[int], whole: bool) -> None:
-        if whole:
-            self._cvat.clear(self._task)
-            return
-        # Tracks stay: they go over many frames.
-        self._delete({kind: [a for a in before[kind] if a["frame"] in frames] for kind in _KINDS})
-
-    def _delete(self, annotations: Annotations) -> None:
-        payload = {"version": 0, "tracks": [], **annotations}
-        try:
-            self._cvat.delete(self._task, orjson.dumps(payload))
-        except Refused as error:
-            raise CannotRun(f"task {self._task.id}: annotations can't be removed: {error}") from error
 
 
 def _free(journal: Path, what: str) -> Path:

@@ -58,7 +58,6 @@ class ThreadWorker:
 
     def close(self) -> None:
         """See `Worker.close`."""
-        self._predictor.close()
 
 
 class ProcessWorker:

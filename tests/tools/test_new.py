@@ -23,6 +23,7 @@ from common.config import FunctionConfig
 from common.cvat.skeleton import COCO_EDGES, COCO_JOINTS
 from common.errors import StartupError
 from tests.common.networks.onnx_files import constant_model
+from tests.linked_environment import linked_environment
 from tools.check import check_function
 from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make
@@ -211,6 +212,9 @@ def test_an_error_of_the_check_leaves_nothing(tmp_path: Path) -> None:
 def test_templates_keep_every_rule_as_they_are(tmp_path: Path, kind: str) -> None:
     made = make({"NAME": f"my-{kind}", "KIND": kind, "OUT": str(tmp_path / f"my-{kind}")}).directory
     assert check_function(made, run=False) == []
+    ruff = ["ruff", "check", "--config", str(ROOT / "pyproject.toml"), "--config", "lint.per-file-ignores={}"]
+    ruff += ["--ignore", "D105,D107,D100,D103", str(made)]
+    subprocess.run([sys.executable, "-m", *ruff], check=True)
     config = FunctionConfig.load(made)
     assert (config.name, config.kind) == (f"my-{kind}", kind)
     text = (made / "function.yaml").read_text()
@@ -253,13 +257,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     folder = tmp_path_factory.mktemp("repository")
     done = run("NAME=drawn", f"WEIGHTS={MODELS / 'segment_e2e.onnx'}", f"REPO={folder / 'drawn-shapes'}")
     assert done.returncode == 0, done.stderr
-    environment = folder / "environment"
-    environment.mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (environment / name).symlink_to(Path(sys.prefix) / name)
-    for stamp in (".serve", ".test"):  # as after the installation
-        (environment / stamp).touch()
-    return folder / "drawn-shapes", {**os.environ, "VENV": str(environment), "OMP_NUM_THREADS": "1"}
+    return folder / "drawn-shapes", linked_environment(folder / "environment")
 
 
 def make_in(repository: tuple[Path, dict[str, str]], *arguments: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
-from common.config import FunctionConfig
+from common.config import KINDS, FunctionConfig
 from common.cvat.reply import read_detector_reply
 from common.errors import FunctionError, StartupError, describe
 from common.networks.formats.signature import Hints
@@ -27,7 +27,7 @@ from tools import collection
 from tools.check import has_errors, inspect_function
 from tools.check.report import Printer, wants_colour
 from tools.draw import overlay
-from tools.new.function import KINDS, Plan, write_function
+from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
 from tools.new.repository import write_repository
 from tools.new.sample import PHOTOGRAPH, write_sample

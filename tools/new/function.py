@@ -16,7 +16,6 @@ from tools.new.document import Document
 from tools.new.weights import Facts
 
 TEMPLATES = Path(__file__).with_name("templates")
-KINDS = ("detector", "interactor", "tracker", "reid")
 _MAIN = COLLECTION / "opencv" / "grabcut" / "main.py"
 _PACKAGED = COLLECTION / "pytorch" / "ultralytics" / "yolo"
 _HANDLER = (

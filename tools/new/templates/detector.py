@@ -11,6 +11,8 @@ from common.shapes import Rectangle, Shape
 
 
 class ModelHandler:
+    """Finds bright areas."""
+
     # Keyword-only arguments are options: BRIGHTNESS in the environment sets `brightness`. Types: str, int, float, bool.
     def __init__(self, config: FunctionConfig, *, brightness: float = 0.6):
         # Load the model here: once in each worker, never in `infer`. `common.networks.weights.locate` finds its file, and

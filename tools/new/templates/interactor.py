@@ -11,6 +11,8 @@ from common.protocol import Image, Prompt
 
 
 class ModelHandler:
+    """Floods from the clicks."""
+
     # Keyword-only arguments are options: TOLERANCE in the environment sets `tolerance`.
     def __init__(self, config: FunctionConfig, *, tolerance: int = 20):
         # Load the model here: once in each worker.

@@ -11,6 +11,8 @@ from common.protocol import Image
 
 
 class ModelHandler:
+    """Describes objects by their colours."""
+
     # Keyword-only arguments are options: BINS in the environment sets `bins`.
     def __init__(self, config: FunctionConfig, *, bins: int = 8):
         # Load the model here: once in each worker.

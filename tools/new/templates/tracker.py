@@ -15,6 +15,8 @@ _SIDE = 32  # pixels of the picture that is kept of an object
 
 
 class ModelHandler:
+    """Looks for the same pixels near the object's last place."""
+
     # Keyword-only arguments are options: SEARCH in the environment sets `search`.
     def __init__(self, config: FunctionConfig, *, search: float = 2.0):
         # Load the model here: once in each worker.

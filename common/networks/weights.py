@@ -308,7 +308,7 @@ def _missing(directory: Path, variant: Variant) -> Missing | None:
             changed.append(file)
     if not absent and not changed:
         return None
-    # In a container or a worker, which stands in the function's directory, the whole path says more.
+    # In a container or a worker, whose working directory is the function's, the whole path says more.
     shown = str if directory == Path.cwd() else _shown
     problems = []
     if absent:

@@ -535,6 +535,7 @@ def test_offline_nothing_is_fetched_at_start(tmp_path: Path, weights_server: Fil
     ended = serve(str(directory), OFFLINE="1")
     assert ended.returncode == 2
     assert "one       weights small  size unknown\n\nFetch the weights: make weights FUNCTIONS=" in ended.stderr
+    assert "not all functions that were named can be served; OFFLINE is set: no weights were fetched" in ended.stderr
     assert weights_server.asked == []
     assert not (directory / "weights").exists()
 

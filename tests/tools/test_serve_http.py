@@ -1,4 +1,4 @@
-"""The HTTP servers of tools.serve: what stands in the status line, and small replies that are sent at once."""
+"""The HTTP servers of tools.serve: the text in the status line, and small replies that are sent at once."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import StartupError
+from common.networks.weights import is_offline
 from serverless.collection import COLLECTION, function_directories, resolve
 from tools.serve.app import Served, dashboard_app, function_app
 from tools.serve.http_server import HttpServer, listen
@@ -43,9 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if left_out and (named or not chosen):
             sizes.wait(_LONGEST_WAIT_S)
             print(report(left_out, sizes), file=sys.stderr)
-            raise StartupError(
-                "not all functions that were named can be served" if named else "no function can be served"
-            )
+            problem = "not all functions that were named can be served" if named else "no function can be served"
+            raise StartupError(problem + ("; OFFLINE is set: no weights were fetched" if is_offline() else ""))
         pools = [Pool(config.directory, settings.of(config.directory), options.workers) for config in chosen]
         dashboard = listen(options.host, options.port, options.port, "the dashboard API", "--port")
         first = options.first_port or dashboard.getsockname()[1] + 1

@@ -1,6 +1,7 @@
 """A worker process: one copy of a function, answering one request at a time over the socket it was given.
 
 `python -m tools.serve.worker DIRECTORY SOCKET_FD WORKER_ID`; started by `tools.serve.pool`, ends when the server is gone.
+The function finds its function.yaml where a container has it, in /opt/nuclio: see `tools.workers.function_yaml`.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows += [(config.name, missing.variant, sizes.words(missing.files)) for config, missing in lacking]
     print(f"{table(rows)}\n\nIn all: {sizes.words(everything)}.", flush=True)
     if options.list:
-        return 1
+        return 0
     if weights.is_offline():
         print("Nothing is fetched: OFFLINE is set.", file=sys.stderr)
         return 1

@@ -146,7 +146,7 @@ def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch
     assert str(tmp_path) not in lacking.problem
     assert "missing in some function/weights/small; " in lacking.problem
     assert "weights 'some function' --variant small" in lacking.problem
-    # A worker stands in the function's directory; its log is read elsewhere.
+    # A worker's working directory is the function's; its log is read elsewhere.
     monkeypatch.chdir(directory)
     lacking = weights.missing(directory, {})
     assert lacking is not None

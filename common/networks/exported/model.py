@@ -229,8 +229,8 @@ class ExportedModel:
         boxes = letterbox.boxes_to_image(detections.boxes)
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         detections, boxes = detections.take(keep), boxes[keep]
-        if self.layout.masks is not None:
-            masks = self.layout.masks(outputs, self.dimensions, detections.extra, boxes, letterbox)
+        if self.layout.masks is not None and self.dimensions.masks is not None:
+            masks = self.layout.masks(outputs[self.dimensions.masks][0], detections.extra, boxes, letterbox)
             some = np.array([bool(mask.bitmap.size) for mask in masks], np.bool_)
             masks = [mask for mask in masks if mask.bitmap.size]
             return Found(detections.scores[some], detections.classes[some], boxes[some], masks=tuple(masks))

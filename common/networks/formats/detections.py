@@ -47,12 +47,6 @@ class Detections:
             angles=None if self.angles is None else self.angles[index],
         )
 
-    @property
-    def boxes_xywhr(self) -> NDArray[np.float32]:
-        """(N, 5): centre x, y, width, height in pixels of the input, angle in radians; for detections with angles."""
-        angles = np.zeros(len(self), np.float32) if self.angles is None else self.angles
-        return np.concatenate([self.boxes, angles[:, None]], axis=1)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:

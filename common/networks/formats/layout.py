@@ -22,8 +22,8 @@ from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
 Array = NDArray[Any]
-MaskDecoder = Callable[[Sequence[Array], Dimensions, NDArray[np.float32], NDArray[np.float64], Letterbox], list[Mask]]
-"""(outputs, dimensions, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> the N masks in the image."""
+MaskDecoder = Callable[[Array, NDArray[np.float32], NDArray[np.float64], Letterbox], list[Mask]]
+"""(output of the first image, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> N masks in the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class OutputLayout:
     """Recognises a file: its dimensions, or None for a file of another layout. Must be certain: a file that another
     layout could have made is not matched unless its metadata, names and shapes together rule that out."""
     read: Callable[[Sequence[Array], Dimensions], Candidates]
-    """Points out, in the outputs in the file's order, what the network proposes for the first image."""
+    """Points out, in the outputs in the file's order, what the network proposes for the first image. The angles of turned
+    boxes may be the last of the extra values."""
     box_format: Literal["xyxy", "xywh"] = "xywh"
     """Boxes as corners, or as centre and size; of turned boxes always xywh."""
     normalised: bool = False
@@ -64,7 +65,7 @@ class OutputLayout:
     suppression: Suppression | None = None
     """How overlapping boxes are suppressed; None where the network gives each object once."""
     masks: MaskDecoder | None = None
-    """Makes the masks of detections, where the task is to segment."""
+    """Makes the masks of detections from the output `Dimensions.masks`, where the task is to segment."""
     preparation: Preparation = field(default_factory=Preparation)
     """How an image becomes the input."""
     further_inputs: Mapping[str, Callable[[Letterbox], Array]] = field(default_factory=dict)
@@ -96,17 +97,19 @@ class OutputLayout:
         """
         candidates = self.read(outputs, dimensions)
         found = candidates.over(max(threshold, self.lowest_score), multiple_classes=self.multiple_classes)
-        boxes = found.boxes
+        boxes, angles = found.boxes, found.angles
+        if self.task == "obb" and angles is None:
+            angles = found.extra[:, -1]
         if self.normalised:
             height, width = size_hw
             boxes = boxes * np.array([width, height, width, height], np.float32)
-        if self.box_format == "xywh" and found.angles is None:
+        if self.box_format == "xywh" and angles is None:
             centers, halves = boxes[:, :2], boxes[:, 2:] / 2
             boxes = np.concatenate([centers - halves, centers + halves], axis=1)
-        found = replace(found, boxes=boxes).take(np.flatnonzero(np.isfinite(boxes).all(axis=1)))
+        found = replace(found, boxes=boxes, angles=angles).take(np.flatnonzero(np.isfinite(boxes).all(axis=1)))
         if self.suppression is None:
             return found.take(best_first(found.scores)[:most])
-        suppressed = found.boxes if found.angles is None else found.boxes_xywhr
+        suppressed = found.boxes if found.angles is None else np.column_stack([found.boxes, found.angles])
         classes = None if agnostic else found.classes
         overlap = self.suppression.iou if iou is None else iou
         return found.take(self.suppression.method(suppressed, found.scores, classes, overlap, most))

@@ -5,39 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import StartupError
-from common.networks.formats.signature import Dimensions
 from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
 _MARGIN = 2  # prototype pixels around a box that its edges are interpolated from
 _RESIZE_GAIN = 8  # how much faster OpenCV enlarges a picture as a whole than from any place to any place
-
-
-def prototype_masks(
-    outputs: Sequence[NDArray[Any]],
-    dimensions: Dimensions,
-    coefficients: NDArray[np.float32],
-    boxes_xyxy: NDArray[np.float64],
-    letterbox: Letterbox,
-) -> list[Mask]:
-    """The masks of a layout with prototypes in an output of their own: a `MaskDecoder`.
-
-    Args:
-        outputs: The network's outputs in the file's order.
-        dimensions: Of the file; they say which output holds the prototypes.
-        coefficients: (N, C) of the detections.
-        boxes_xyxy: (N, 4) pixels of the image, inside it.
-        letterbox: How the image lies in the network's input.
-    """
-    if dimensions.prototypes is None:
-        raise StartupError("masks need an output with prototypes")
-    return masks_in_boxes(outputs[dimensions.prototypes][0], coefficients, boxes_xyxy, letterbox)
 
 
 def masks_in_boxes(

@@ -80,9 +80,8 @@ class Preparation:
         if self.mean is None:
             return to_planes(pixels, dtype)
         planes: NDArray[Any] = np.zeros((1, channels, *letterbox.size_hw), dtype)
-        values = (pixels[inside].astype(np.float32) - np.array(self.mean, np.float32)) / np.array(
-            self.deviation, np.float32
-        )
+        mean, deviation = np.array([self.mean, self.deviation], np.float32)
+        values = (pixels[inside].astype(np.float32) - mean) / deviation
         planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
         return planes
 

@@ -38,8 +38,8 @@ class Dimensions:
     """How many classes; None when the outputs don't tell."""
     table: int = 0
     """Index of the output with the boxes."""
-    prototypes: int | None = None
-    """Index of the output with the prototypes of masks."""
+    masks: int | None = None
+    """Index of the output that masks are made from, such as their prototypes."""
     extra: int = 0
     """Values of a detection besides box, score and class."""
     joints: tuple[int, int] | None = None
@@ -154,16 +154,16 @@ class Signature:
         return left if left > 0 and (left % 3 == 0 or left % 2 == 0) else None
 
     def dimensions(self, table: int, classes: int | None, extra: int = 0) -> Dimensions:
-        """The dimensions of a layout of one table, with prototypes or joints by the task.
+        """The dimensions of a layout of one table, with masks or joints by the task.
 
         Args:
             table: Index of the output with the boxes.
             classes: How many classes, None when the outputs don't tell.
             extra: Values of a detection besides box, score and class.
         """
-        prototypes = self.prototypes if self.task == "segment" else None
+        masks = self.prototypes if self.task == "segment" else None
         joints = self._joints(extra) if self.task == "pose" else None
-        return Dimensions(classes, table, prototypes, extra, joints)
+        return Dimensions(classes, table, masks, extra, joints)
 
     def _joints(self, extra: int) -> tuple[int, int]:
         if self.metadata.joints:

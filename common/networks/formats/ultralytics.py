@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
-from common.networks.formats.masks import prototype_masks
+from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import nms, rotated_nms
 from common.networks.formats.preparation import Placement, Preparation
 from common.networks.formats.signature import Dimensions, Signature
@@ -33,12 +34,10 @@ def _match_raw(task: str, file: Signature) -> Dimensions | None:
     return file.dimensions(index, classes, rows - 4 - classes)
 
 
-def _read_raw(outputs: Sequence[Array], dimensions: Dimensions, *, turned: bool) -> Candidates:
+def _read_raw(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
     table = outputs[dimensions.table][0].T
     end = 4 + (dimensions.classes or 0)
-    extra = table[:, end:]
-    angles, extra = (extra[:, -1], extra[:, :-1]) if turned else (None, extra)
-    return Candidates(boxes=table[:, :4], scores=table[:, 4:end], angles=angles, extra=extra)
+    return Candidates(boxes=table[:, :4], scores=table[:, 4:end], extra=table[:, end:])
 
 
 RAW = tuple(
@@ -47,9 +46,9 @@ RAW = tuple(
         task=task,
         outputs="(1, 4 + classes + more, N): centre, size, a score for each class; YOLOv5u, 8, 9, 11, 12, 26",
         match=partial(_match_raw, task),
-        read=partial(_read_raw, turned=task == "obb"),
+        read=_read_raw,
         suppression=Suppression(rotated_nms if task == "obb" else nms, iou=0.7),
-        masks=prototype_masks if task == "segment" else None,
+        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in _TABLE_TASKS
 )
@@ -69,11 +68,9 @@ def _match_end2end(task: str, file: Signature) -> Dimensions | None:
     return file.dimensions(index, file.classes, columns - 6)
 
 
-def _read_end2end(outputs: Sequence[Array], dimensions: Dimensions, *, turned: bool) -> Candidates:
+def _read_end2end(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
     table = outputs[dimensions.table][0]
-    extra = table[:, 6:]
-    angles, extra = (extra[:, -1], extra[:, :-1]) if turned else (None, extra)
-    return Candidates(boxes=table[:, :4], scores=table[:, 4], classes=table[:, 5], angles=angles, extra=extra)
+    return Candidates(boxes=table[:, :4], scores=table[:, 4], classes=table[:, 5], extra=table[:, 6:])
 
 
 END2END = tuple(
@@ -82,9 +79,9 @@ END2END = tuple(
         task=task,
         outputs="(1, n, 6 + more): corners, score, class; YOLOv10, 26, or exported with nms=True",
         match=partial(_match_end2end, task),
-        read=partial(_read_end2end, turned=task == "obb"),
+        read=_read_end2end,
         box_format="xyxy",
-        masks=prototype_masks if task == "segment" else None,
+        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in _TABLE_TASKS
 )
@@ -131,17 +128,12 @@ def _match_rtdetr(file: Signature) -> Dimensions | None:
     return Dimensions(file.classes, index) if known or unknown else None
 
 
-def _read_rtdetr(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
-    table = outputs[dimensions.table][0]
-    return Candidates(boxes=table[:, :4], scores=table[:, 4], classes=table[:, 5])
-
-
 RTDETR = OutputLayout(
     name="rtdetr",
     task="detect",
     outputs="(1, n, 6) or (1, n, 4 + classes): centre and size, normalised, of the stretched image",
     match=_match_rtdetr,
-    read=_read_rtdetr,
+    read=_read_end2end,
     normalised=True,
     preparation=Preparation(placement=Placement.STRETCHED),
 )
@@ -164,12 +156,4 @@ def _read_rtdetr_older(outputs: Sequence[Array], dimensions: Dimensions) -> Cand
     return Candidates(boxes=table[:, :4], scores=table[:, 4:])
 
 
-RTDETR_OLDER = OutputLayout(
-    name="rtdetr",
-    task="detect",
-    outputs=RTDETR.outputs,
-    match=_match_rtdetr_older,
-    read=_read_rtdetr_older,
-    normalised=True,
-    preparation=Preparation(placement=Placement.STRETCHED),
-)
+RTDETR_OLDER = replace(RTDETR, match=_match_rtdetr_older, read=_read_rtdetr_older)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
-from common.networks.formats.masks import prototype_masks
+from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import nms
 from common.networks.formats.signature import Dimensions, Signature
 
@@ -62,7 +62,7 @@ ROWS = tuple(
         match=partial(_match, task),
         read=read_rows,
         suppression=Suppression(nms, iou=0.45),
-        masks=prototype_masks if task == "segment" else None,
+        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in TASKS
 )

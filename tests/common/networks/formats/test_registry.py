@@ -64,7 +64,7 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
     "v8 segment": (
         {"output0": (1, 116, 8400), "output1": MASKS},
         ultralytics("segment"),
-        said("yolov8", "segment", 80, prototypes=1, extra=32),
+        said("yolov8", "segment", 80, masks=1, extra=32),
     ),
     "v8 pose": (
         {"output0": (1, 56, 8400)},
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
     "v26 segment": (
         {"output0": (1, 300, 38), "output1": MASKS},
         ultralytics("segment", end2end=True),
-        said("end2end", "segment", 80, prototypes=1, extra=32),
+        said("end2end", "segment", 80, masks=1, extra=32),
     ),
     "v26 pose": (
         {"output0": (1, 300, 57)},
@@ -133,7 +133,7 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
     "v5-seg": (
         {"output0": (1, 25200, 117), "output1": MASKS},
         Metadata(names=COCO),
-        said("yolov5", "segment", 80, prototypes=1, extra=32),
+        said("yolov5", "segment", 80, masks=1, extra=32),
     ),
     "v5 with maps": (
         {"output": (1, 25200, 85), "345": (1, 3, 80, 80, 85), "403": (1, 3, 40, 40, 85), "461": (1, 3, 20, 20, 85)},
@@ -159,7 +159,7 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
     "v8-seg without metadata": (
         {"output0": (1, 116, 8400), "output1": MASKS},
         Metadata(),
-        said("yolov8", "segment", 80, prototypes=1, extra=32),
+        said("yolov8", "segment", 80, masks=1, extra=32),
     ),
     "mmrotate": ({"dets": (1, 1999, 6), "labels": (1, 1999)}, Metadata(), said("mmrotate", "obb", None)),
     "mmrotate, cut": ({"boxes": (1, 2000, 5), "scores": (1, 15, 2000)}, Metadata(), said("mmrotate-raw", "obb", 15)),

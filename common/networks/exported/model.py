@@ -172,7 +172,7 @@ class ExportedModel:
         """
         taken = self._image
         planes = self.layout.preparation.planes(image, letterbox, taken.channels, taken.dtype)
-        return _inputs(self._engine.inputs, taken, planes, letterbox, self._further)
+        return _inputs(self._engine.inputs, taken, planes, letterbox, self.layout.further_inputs)
 
     def _image_input(self, engine: Engine, wanted_hw: tuple[int, int] | None) -> ImageInput:
         metadata = Metadata.read(engine.metadata)
@@ -269,7 +269,7 @@ def model_file(path: Path) -> Path:
     if path.suffix not in (".onnx", ".xml"):
         raise StartupError(f"{path}: expected an .onnx file or an OpenVINO .xml")
     if not path.is_file():
-        raise StartupError(f"{path}: there is no such file")
+        raise StartupError(f"{path}: no such file")
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
         raise StartupError(f"{path}: {path.with_suffix('.bin').name}, which holds the weights, is missing beside it")
     return path

@@ -6,7 +6,6 @@ what follows the decoder are as large as they would be. Needs torch, and redis-s
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import importlib.util
 import json
@@ -26,6 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from common.cvat.reply import read_interactor_reply, read_tracker_reply
+from common.cvat.request import interactor_body, tracker_body
+from common.shapes import Rectangle
 from tools.bench.compare import report, times_ms
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, Reply, variables
@@ -52,7 +54,7 @@ def _clicks(scratch: Path) -> None:
     image = _picture()
     weights = _save("Sam2Model", scratch / "sam2", image)
     x, y, _ = _OBJECT
-    body = json.dumps({"image": _jpeg(image), "pos_points": [[x, y]], "neg_points": [], "obj_bbox": None})
+    body = json.dumps(interactor_body(_jpeg(image), pos_points=[(x, y)]))
     with _redis() as port:
         store = {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(port)} if port else {}
 
@@ -98,10 +100,10 @@ def _clicks(scratch: Path) -> None:
     )
     print(f"  the first click takes {times['first click'] / times['second click']:.0f} x as long as the second")
     plain = one(body)
-    left, top, right, bottom = plain.json()["bounds"]
+    height, width = read_interactor_reply(plain.body).bitmap.shape
     print(
         f"  reply: {len(reply.body) / 1000:.1f} kB on the wire ({len(plain.body) / 1000:.0f} kB before gzip), "
-        f"mask of {right - left + 1} x {bottom - top + 1}"
+        f"mask of {width} x {height}"
     )
     print(f"  the function's own times: {reply.headers['Server-Timing']}")
 
@@ -154,7 +156,7 @@ def memory_worker() -> None:
     for number in range(_IMAGES):
         picture = np.full((480, 640, 3), number % 256, np.uint8)
         picture[: number // 256 + 1] = 0
-        reply = function({"image": _jpeg(picture), "pos_points": [[320, 240]], "neg_points": [], "obj_bbox": None})
+        reply = function(interactor_body(_jpeg(picture), pos_points=[(320, 240)]))
         assert reply.status == 200, reply.body
         if number % 10 == 9:
             print(number + 1, process.memory_info().rss / 1e6, cache.size() / 1e6, flush=True)
@@ -162,9 +164,9 @@ def memory_worker() -> None:
 
 def _frames(scratch: Path) -> None:
     image = _picture()[::3, ::3]
-    text = _jpeg(image)
+    file = _jpeg(image)
     x, y, radius = (v / 3 for v in _OBJECT)
-    shape = {"type": "rectangle", "points": [x - radius, y - radius, x + radius, y + radius]}
+    shape = Rectangle(box_xyxy=(x - radius, y - radius, x + radius, y + radius))
     print(f"\nTracking in {image.shape[1]} x {image.shape[0]}, seconds a frame with all memories full")
     with _redis() as port:
         for name, model, objects in (
@@ -177,13 +179,13 @@ def _frames(scratch: Path) -> None:
                 store = {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(port)}
                 with variables({"MODEL_PATH": str(weights), **(store if where == "store" else {})}):
                     function = LoadedFunction(_FACEBOOK / name, unique=True)
-                states = function({"image": text, "shapes": [shape], "states": []}).json()["states"]
+                states = read_tracker_reply(function(tracker_body(file, [shape])).body).states
                 for _ in range(8):
-                    states = function({"image": text, "shapes": [None], "states": states}).json()["states"]
+                    states = read_tracker_reply(function(tracker_body(file, states=states)).body).states
                 sizes[where] = len(states[0])
             seconds = {}
             for count in objects:
-                body = {"image": text, "shapes": [None] * count, "states": states * count}
+                body = tracker_body(file, states=states * count)
                 seconds[count] = min(_timed(partial(function, json.dumps(body))) for _ in range(2)) / 1000
             few, many = objects
             each = (seconds[many] - seconds[few]) / (many - few)
@@ -258,9 +260,8 @@ def _picture() -> NDArray[np.uint8]:
     return grain
 
 
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]))[1]
-    return base64.b64encode(encoded.tobytes()).decode()
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
 
 
 def _timed(call: Any) -> float:

@@ -21,6 +21,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.cvat.request import detector_body
 from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.formats.signature import Hints
@@ -108,7 +109,7 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
         image = picture(size_hw)
         jpeg = simplejpeg.encode_jpeg(image, quality=90)
         threshold = float(model.find(simplejpeg.decode_jpeg(jpeg), 0.05).scores[OBJECTS])
-        body = json.dumps({"image": base64.b64encode(jpeg).decode(), "threshold": threshold}).encode()
+        body = json.dumps(detector_body(jpeg, threshold)).encode()
         inputs = model.prepare(image, model.fit(image.shape))
 
         def engine_and_decode(jpeg: bytes = jpeg, inputs: Any = inputs) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.cvat.reply import read_interactor_reply, read_tracker_reply
+from common.cvat.request import interactor_body, tracker_body
 from common.shapes import Mask
-from common.vision.mask import mask_to_bitmap, mask_to_rle, rle_to_mask
-from tools.check.samples import encode
+from common.vision.geometry import clip_box
+from common.vision.mask import mask_to_bitmap
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, variables
 from training.clicks.drawings import TRIAL_SEEDS, Bitmap, box_around, click_inside, clip, large_enough, still
@@ -28,17 +31,13 @@ def click_ious(folder: Path, count: int, *, prompt: str = "click") -> NDArray[np
     rng = np.random.default_rng(TRIAL_SEEDS)
     ious: list[float] = []
     for image, thing in _things(count, rng):
-        body: dict[str, Any] = {"image": _png(image), "pos_points": [], "neg_points": [], "obj_bbox": None}
+        height, width = thing.mask.shape
         if prompt == "click":
-            body["pos_points"] = [click_inside(thing.mask, rng)]
+            body = interactor_body(_png(image), pos_points=[click_inside(thing.mask, rng)])
         else:
-            left, top, right, bottom = box_around(thing.mask, rng)
-            height, width = thing.mask.shape
-            body["obj_bbox"] = [[max(left, 0), max(top, 0)], [min(right, width), min(bottom, height)]]
-        reply = _ask(function, body)
-        left, top, right, bottom = reply["bounds"]
-        found = np.zeros(thing.mask.shape, np.bool_)
-        found[top : bottom + 1, left : right + 1] = reply["mask"]
+            box_xyxy = clip_box(box_around(thing.mask, rng), (height, width))
+            body = interactor_body(_png(image), box_xyxy=box_xyxy)
+        found = mask_to_bitmap(read_interactor_reply(_ask(function, body)), (height, width))
         ious.append(iou(found, thing.mask))
     return np.array(ious)
 
@@ -48,15 +47,15 @@ def track_ious(folder: Path, count: int, length: int, *, occluded: bool | None =
     function = _start("edgetam-tracker", folder)
     rows: list[list[float]] = []
     for moving in _clips(count, length, occluded):
-        shape = {"type": "mask", "points": mask_to_rle(Mask.from_full(moving.masks[0]))}
-        states = _ask(function, {"image": _png(moving.images[0]), "shapes": [shape], "states": []})["states"]
+        body = tracker_body(_png(moving.images[0]), [Mask.from_full(moving.masks[0])])
+        states = read_tracker_reply(_ask(function, body)).states
         row: list[float] = []
         for image, truth in zip(moving.images[1:], moving.masks[1:], strict=True):
-            reply = _ask(function, {"image": _png(image), "shapes": [None], "states": states})
-            (shape,), states = reply["shapes"], reply["states"]
+            reply = read_tracker_reply(_ask(function, tracker_body(_png(image), states=states)))
+            (shape,), states = reply.shapes, reply.states
             found = np.zeros(truth.shape, np.bool_)
-            if 0 not in reply.get("lost", ()):
-                found = mask_to_bitmap(rle_to_mask(shape["points"]), (truth.shape[0], truth.shape[1]))
+            if isinstance(shape, Mask) and not reply.lost:
+                found = mask_to_bitmap(shape, (truth.shape[0], truth.shape[1]))
             row.append(iou(found, truth) if truth.any() or found.any() else np.nan)
         rows.append(row)
     return np.array(rows)
@@ -94,12 +93,14 @@ def _start(name: str, folder: Path) -> LoadedFunction:
         return LoadedFunction(COLLECTION / "pytorch/facebookresearch" / name, unique=True)
 
 
-def _ask(function: LoadedFunction, body: dict[str, Any]) -> Any:
+def _ask(function: LoadedFunction, body: dict[str, Any]) -> bytes:
     reply = function(json.dumps(body))
     if reply.status != 200:
         raise RuntimeError(f"the function answers {reply.status}: {reply.body[:300]!r}")
-    return reply.json()
+    return reply.body
 
 
-def _png(image: NDArray[np.uint8]) -> str:
-    return encode(Image.fromarray(image), "PNG")
+def _png(image: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()

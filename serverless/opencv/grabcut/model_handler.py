@@ -1,7 +1,7 @@
-"""GrabCut (C. Rother, V. Kolmogorov, A. Blake, 2004) as OpenCV has it, from a box and points in any combination.
+"""GrabCut (C. Rother, V. Kolmogorov, A. Blake, 2004) as OpenCV implements it, from a box and points in any combination.
 
-The object is cut out of a small copy of its surroundings; then only its edge is looked at again, twice: by small cuts
-along it on a larger copy, and pixel by pixel in the image itself. So the time hardly grows with the image.
+The object is cut out of a small copy of its surroundings; then only its edge is refined, twice: by small cuts along it on a
+larger copy, and pixel by pixel in the image itself. So the time hardly grows with the image.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from common.vision.geometry import pixels_of_box
 
 Bitmap = NDArray[np.bool_]
 
-_MARGIN = 0.25  # of the object's box: how much of its surroundings is looked at, to learn the background's colours
+_MARGIN = 0.25  # of the object's box: how much of its surroundings is used to learn the background's colours
 _SMALLEST_SIDE = 64  # a region smaller than this is enlarged, so that GrabCut has pixels to learn from
-_DISC = 0.015  # radius of the disc that a point stands for, as a part of the longer side of what is looked at
-_FEWEST_SAMPLES = 5  # pixels that GrabCut needs of object and of background: it models each with so many Gaussians
+_DISC = 0.015  # radius of the disc that a point stands for, as a part of the longer side of the copy
+_FEWEST_SAMPLES = 5  # pixels that GrabCut needs of object and of background: it models each by that many Gaussians
 _SETTLED = 0.005  # of the pixels: GrabCut has converged when fewer change
 _SMALLEST_PART = 0.1  # of the largest part: smaller ones are dropped where no point tells which are meant
 _LARGEST_HOLE = 0.01  # of the object: smaller holes are filled
@@ -31,7 +31,7 @@ _LARGEST_HOLE = 0.01  # of the object: smaller holes are filled
 _MEANING_SIDE = 160  # pixels of the copy on which it is decided which region a point means
 _MEANING_LEVELS = 32  # how many sizes of that region are compared
 _COLOUR_SPREAD = 6.0  # in Lab: differences of colour below this say nothing
-_LARGEST_MEANING = 0.9  # of the picture: a region larger than this is no object
+_LARGEST_MEANING = 0.9  # of the picture: a larger region is not an object
 
 _EDGE_FACTOR = 4  # how much larger than the first copy the second is, on which the edge is cut again
 _TILE, _TILE_MARGIN = 32, 6  # pixels of those cuts
@@ -204,7 +204,7 @@ def _strongest_region(
     distance: NDArray[np.float32], contrast: NDArray[np.float32], seed: Bitmap, excluded: Bitmap
 ) -> Bitmap:
     best, best_strength = np.ones(seed.shape, np.bool_), 0.0
-    roomy = 4 * np.count_nonzero(seed)  # pixels; the edge of a region not much larger than its seed is mere chance
+    roomy = 4 * np.count_nonzero(seed)  # pixels; the edge of a region not much larger than its seed means little
     for level in np.quantile(distance, np.linspace(0.005, 0.97, _MEANING_LEVELS)):
         region = _without_holes(_parts_with((distance <= level) | seed, seed))
         area = np.count_nonzero(region)
@@ -241,7 +241,7 @@ def _without_holes(bitmap: Bitmap, smaller_than: float = np.inf, kept: Bitmap | 
     _, parts, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     parts = parts[1:-1, 1:-1]
     hole = stats[:, cv2.CC_STAT_AREA] < smaller_than
-    hole[:2] = False  # 0 is the bitmap itself, 1 what hangs together with the frame around it
+    hole[:2] = False  # 0 is the bitmap itself, 1 what is connected with the frame around it
     if kept is not None:
         hole[parts[kept]] = False
     return bitmap | hole[parts]
@@ -302,7 +302,7 @@ class _Cut:
             before = labels.copy()
             cv2.grabCut(self.view.pixels, labels, None, self.background_model, self.object_model, 1, mode)
             if mode == cv2.GC_EVAL and np.count_nonzero(labels & 1) < np.count_nonzero(before & 1) / 2:
-                labels[:] = before  # from here on the background would eat up the object
+                labels[:] = before  # from here on the background would swallow the object
                 return
             if np.count_nonzero((before ^ labels) & 1) <= _SETTLED * labels.size:
                 return

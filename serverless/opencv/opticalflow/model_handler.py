@@ -1,11 +1,12 @@
 """Follows objects by optical flow: pyramidal Lucas-Kanade, forward and backward, and the motion that most points agree on.
 
-Everything is done in the object's own picture, the patch: the object as it was in the first frame, at a size that hardly
-depends on its size in the image. The state holds two of them, from the first frame and from the last one in which the
-object was clearly seen, the shape as it was drawn, and where it is now: shapes are always made from the drawn one, never
-from the one before, and what drifts is brought back by the first patch.
+All computation is done on the patch: a grey picture of the object in the pose that it had in the first frame, at a size that
+hardly depends on its size in the image. The state holds two patches, of the first frame and of the last one in which the
+object was seen clearly, the shape as it was drawn, and where it is now. Shapes are always made from the drawn one, never from
+the previous one, and drift is corrected by the first patch.
 
-Points of the plane are complex numbers here, x + iy: times a number of length s and angle a is scaled by s and turned by a.
+Points of the plane are complex numbers here, x + iy: multiplication by a number of length s and angle a scales by s and
+rotates by a.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ _FEWEST_FOR_SCALE, _FEWEST_FOR_TURN = 5, 8  # points that must agree for a chang
 _STEADY = 0.05  # change of size from one frame to the next that is usual: more takes more points to be believed
 _NOISE = 5.0  # grey levels: contrast below this counts for nothing
 _SEEN = 0.75  # likeness at which a patch is worth keeping
-_FOUND_AGAIN = 0.65  # likeness at which a lost object is taken for found
-_UNSUPPORTED = 0.6  # likeness that will do for an object whose points don't agree
+_FOUND_AGAIN = 0.65  # likeness at which a lost object counts as found
+_UNSUPPORTED = 0.6  # likeness that is enough for an object whose points don't agree
 _HALF_SEEN, _HALF_SUPPORT = 0.85, 0.3  # or that of its better half, and of its points, when the rest may be hidden
-_COASTING = 10  # frames for which a lost object is thought to go on as it went
+_COASTING = 10  # frames for which a lost object is expected to keep moving as it did
 _DRIFT = 3.0  # patch pixels by which the first patch may correct a position
-_CELLS = 8  # on each side of the patch: the cells in which it is learnt what belongs to the object
+_CELLS = 8  # on each side of the patch: a grid in which it is learnt what belongs to the object
 _LEARNING = 0.15
 _TRUSTED = 0.4  # of a cell, 0 to 1, from which on its points are followed
 _VISIBLE = 0.25  # of the object's box that must be in the image
-_SMALLEST = 3.0  # pixels of the image: what has shrunk below this can't be seen any more
+_SMALLEST = 3.0  # pixels of the image: an object that has shrunk below this can't be seen any more
 
 
 class ModelHandler:
@@ -120,7 +121,7 @@ class ModelHandler:
         return None if found is None else (_without_drift(frame, grid, first, found).pose, found.likeness)
 
     def _is_it(self, aligned: _Aligned, lost: bool) -> bool:
-        """Whether what was found is the object: there is more to show for one that was lost, or that few points show."""
+        """Whether what was found is the object; the bar is higher for one that was lost, or that few points support."""
         if aligned.support < _SUPPORT:
             return aligned.likeness >= (_SEEN if lost else _UNSUPPORTED)
         if lost and not (aligned.best_half >= _HALF_SEEN and aligned.support >= _HALF_SUPPORT):
@@ -128,10 +129,10 @@ class ModelHandler:
         return aligned.best_half >= self._min_likeness
 
     def _places(self, frame: _Frame, track: _Track, reference: _Reference) -> list[_Pose]:
-        """Poses at which to look for an object: where it looks most alike, and where its motion has taken it."""
+        """Poses from which to search for an object: where the image is most like it, and where its motion leads."""
         grid, size = track.drawn.grid, track.pose.size
         center = track.pose.center + track.motion * (1 + min(track.lost, _COASTING))
-        if track.lost:  # whatever has left the image comes back at its edge
+        if track.lost:  # an object that has left the image comes back at its edge
             center = complex(*clip_point((center.real, center.imag), frame.size_hw))
         start = _Pose(size, center)
         reach = min(max(self._search_range * max(grid.inner_wh), 2 * _MARGIN), _LONGEST_SIDE) * min(1 + track.lost, 3)
@@ -155,7 +156,7 @@ class ModelHandler:
 
 
 class _Frame:
-    """A grey image (H, W), and halves, quarters, ... of it, made when they are asked for."""
+    """A grey image (H, W), and copies of half, a quarter, ... of its size, made when they are needed."""
 
     def __init__(self, grey: Grey):
         self.size_hw = grey.shape[0], grey.shape[1]
@@ -169,7 +170,7 @@ class _Frame:
         return patch if abs(step) >= 1 else cv2.GaussianBlur(patch, (0, 0), _BLUR / abs(step))
 
     def sample(self, center: complex, step: complex, size_wh: tuple[int, int]) -> Grey:
-        """The picture (h, w) around a point; from one of its pixels to the next on the right it is `step` in the image."""
+        """The picture (h, w) around a point; `step` is the way in the image from one of its pixels to the next on the right."""
         level = max(round(math.log2(max(abs(step), 1e-6))), 0)
         while len(self._levels) <= level:
             height, width = (side // 2 for side in self._levels[-1].shape)
@@ -200,7 +201,9 @@ class _Pose:
     """Where an object is: what was at c + q when it was drawn, c the centre of its box, is at `center` + `size` * q."""
 
     size: complex
+    """Its scale and rotation since the first frame."""
     center: complex
+    """The centre of its box, in pixels of the image."""
 
     def moved(self, grid: _Grid, growth: complex, shift: complex) -> _Pose:
         """The pose after a motion seen in the patch, from patch point p to growth * p + shift."""
@@ -218,10 +221,12 @@ class _Pose:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """The patch of an object: `scale` of its pixels for one of the first frame, the object's box, inner_wh, in its middle."""
+    """The pixels of an object's patch."""
 
     scale: float
+    """How many of them there are for one pixel of the first frame, along each side."""
     inner_wh: tuple[int, int]
+    """Width and height of the object's box, in the middle of the patch."""
 
     @classmethod
     def over(cls, extent_wh: tuple[float, float]) -> _Grid:
@@ -236,18 +241,19 @@ class _Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Drawn:
-    """A shape as it was drawn in the first frame.
-
-    kind: the shape's type. center, extent_wh: of the upright box around it. rotation: of a rectangle, in degrees.
-    contours: points relative to the centre: the outlines of a mask's parts and holes, or else all points; the corner of
-    a rectangle before its rotation.
-    """
+    """A shape as it was drawn in the first frame."""
 
     kind: str
+    """The shape's type."""
     center: complex
+    """The centre of the upright box around it."""
     extent_wh: tuple[float, float]
+    """Width and height of that box."""
     rotation: float
+    """Of a rectangle, in degrees."""
     contours: tuple[Complex, ...]
+    """Points relative to the centre: the outlines of a mask's parts and holes; the bottom right corner of a rectangle
+    before its rotation; all points of other shapes."""
 
     @classmethod
     def of(cls, shape: Shape, size_hw: tuple[int, int]) -> _Drawn:
@@ -265,7 +271,7 @@ class _Drawn:
         else:
             raise ValueError(f"can't follow a {shape.type}")
         every = np.concatenate(contours)
-        # What is around points is theirs too: a point alone has nothing to follow.
+        # The surroundings of points belong to the object: a point alone has nothing to follow.
         around = max(_POINT_RADIUS * max(size_hw), 8) * complex(1, 1) if isinstance(shape, Points) else 0j
         low = complex(every.real.min(), every.imag.min()) - around
         high = complex(every.real.max(), every.imag.max()) + around
@@ -292,7 +298,7 @@ class _Drawn:
             ellipse = ellipse_points((0, 0), (corner.real, corner.imag), self.rotation, count=40)
             cv2.fillPoly(bitmap, [pixels(_to_complex(ellipse))], 1, shift=4)
         elif self.kind == "points":
-            # What lies between points is taken for a part of what they are on.
+            # What lies between points counts as a part of the object that they are on.
             hull = cv2.convexHull(pixels(self.contours[0]))
             around = self.extent_wh[0] / 2 - float(self.contours[0].real.max())
             cv2.fillPoly(bitmap, [hull], 1, shift=4)
@@ -338,7 +344,7 @@ def _contours(mask: Mask) -> list[Complex]:
         if sum(len(c) for c in simple) <= _CONTOUR_POINTS:
             break
         tolerance *= 1.4
-    # What is thinner than the tolerance becomes a line; where nothing else is left, the mask's box stands for it.
+    # What is thinner than the tolerance becomes a line; if nothing else is left, the mask's box is used.
     simple = [c for c in simple if len(c) >= 3] or [
         np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * mask.bitmap.shape[::-1]
     ]
@@ -352,27 +358,33 @@ def _filled(contours: list[NDArray[np.float64]], size_hw: tuple[int, int]) -> Ma
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reference:
-    """A patch to look for, and how sure it is that each of its pixels (h, w) shows the object, 0 to 1."""
+    """A patch to search for."""
 
     patch: Grey
+    """The picture (h, w)."""
     weight: NDArray[np.float32]
+    """How sure it is that each of its pixels (h, w) shows the object, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """A pose, how much the object there looks as it did, -1 to 1, and how much its better half does, were it half hidden."""
+    """A pose at which a reference fits the image."""
 
     pose: _Pose
+    """The pose."""
     likeness: float
+    """How much the object there looks as in the reference, -1 to 1."""
     best_half: float
+    """The same of its better half, for an object that may be half hidden."""
     support: float
+    """The share of the points that agree on the motion, 0 to 1."""
 
 
 def _aligned(frame: _Frame, grid: _Grid, reference: _Reference, pose: _Pose) -> _Aligned | None:
     """The pose near a first guess at which the object fits a reference; None when it fits nowhere near."""
     points = _corners(reference)
     begin, support = pose, 0.0
-    for levels in (1, 0):  # from far, then from near, where what hides a part of the object disturbs fewer points
+    for levels in (1, 0):  # coarse, then fine, where what hides a part of the object disturbs fewer points
         sample = _as_bright(frame.patch(grid, pose), reference)
         before, after = _flow(reference.patch, sample, points, levels)
         if len(before) < 2:
@@ -401,7 +413,7 @@ def _aligned(frame: _Frame, grid: _Grid, reference: _Reference, pose: _Pose) -> 
 
 
 def _without_drift(frame: _Frame, grid: _Grid, first: _Reference, found: _Aligned) -> _Aligned:
-    """A pose put right by the first patch, where the object still looks as it did at first."""
+    """A pose corrected by the first patch, if the object still looks as it did there."""
     aligned = _aligned(frame, grid, first, found.pose)
     if aligned is None or aligned.likeness < _FOUND_AGAIN or aligned.support < 0.4:
         return found
@@ -411,7 +423,7 @@ def _without_drift(frame: _Frame, grid: _Grid, first: _Reference, found: _Aligne
 
 
 def _corners(reference: _Reference) -> NDArray[np.float32]:
-    """(N, 2) pixels of a reference that are easy to follow and well inside the object; none of a plain object."""
+    """(N, 2) pixels of a reference that are easy to follow and well inside the object; N is 0 for a plain object."""
     inside = cv2.erode((reference.weight >= _TRUSTED).astype(np.uint8), np.ones((5, 5), np.uint8))
     found = cv2.goodFeaturesToTrack(reference.patch, _CORNERS, 0.01, 3, mask=inside, blockSize=5)
     return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
@@ -427,7 +439,7 @@ def _as_bright(sample: Grey, reference: _Reference) -> Grey:
 
 
 def _local_likeness(reference: Grey, sample: Grey) -> NDArray[np.floating]:
-    """How much the surroundings of each pixel (h, w) look alike, -1 to 1; where both are plain, they are alike."""
+    """How much the surroundings of each pixel (h, w) look alike, -1 to 1; where both are plain, 1."""
 
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return cv2.boxFilter(values, -1, (9, 9))
@@ -464,7 +476,7 @@ def _motion(before: Complex, after: Complex, scale: float) -> tuple[complex, com
     growth = 1 + 0j
     if agree.sum() >= _FEWEST_FOR_SCALE:
         p, q = before[agree] - before[agree].mean(), after[agree] - after[agree].mean()
-        # As if a point weighed in that says nothing has grown; all the more where the patch is an enlarged picture.
+        # As if one more point said that nothing has grown; it has more weight if the patch is an enlarged picture.
         steady = (0.5 * max(scale, 1.0) / _STEADY) ** 2
         growth = complex(1 + (p.conj() * (q - p)).sum() / ((abs(p) ** 2).sum() + steady))
         if agree.sum() < _FEWEST_FOR_TURN:
@@ -476,28 +488,31 @@ def _motion(before: Complex, after: Complex, scale: float) -> tuple[complex, com
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Track:
-    """All that is known of an object after a frame: what its state holds.
-
-    motion: of its centre from the frame before. lost: for how many frames it has been. patch, patch_pose: its picture
-    when it was last seen clearly, and where that was. first: its picture in the first frame. trust: (n, n) cells of the
-    patch, how much each has gone with the object, 0 to 1: what is behind it or before it has not.
-    """
+    """All that is known of an object after a frame: what its state holds."""
 
     drawn: _Drawn
+    """The shape that the user drew."""
     pose: _Pose
+    """Where the object was seen last."""
     motion: complex
+    """Of its centre since the previous frame."""
     lost: int
+    """For how many frames it has been lost."""
     patch: Grey
+    """Its picture when it was last seen clearly."""
     patch_pose: _Pose
+    """Where that was."""
     first: Grey
+    """Its picture in the first frame."""
     trust: NDArray[np.floating]
+    """(n, n) cells of the patch, 0 to 1: how much each has moved with the object. What is behind or in front of it has not."""
 
     def weight(self) -> NDArray[np.floating]:
-        """How sure it is that each pixel (h, w) of the patch shows the object: 0 outside the shape."""
+        """How sure it is that each pixel (h, w) of the patch shows the object, 0 to 1; 0 outside the shape."""
         return cv2.resize(self.trust, self.drawn.grid.size_wh) * self.drawn.area()
 
     def after(self, sample: Grey, seen: bool) -> _Track:
-        """What is known after the object was found, at `pose`, where it looks like a sample; `seen` clearly or not."""
+        """The track after the object was found at `pose`, where it looks like `sample`, and was `seen` clearly or not."""
         alike = cv2.resize(_local_likeness(self.patch, sample), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
         trust = self.trust + _LEARNING * (np.clip(alike, 0, 1) - self.trust)
         if not seen:
@@ -567,7 +582,7 @@ def _pair(value: complex) -> list[float]:
 
 
 def _numbers(values: Any, count: int, smallest: float = -1e6) -> list[float]:
-    """So many finite numbers, none below `smallest` or beyond a million. Raises ValueError for anything else."""
+    """`count` numbers from `smallest` to a million. Raises ValueError for anything else."""
     numbers = [float(v) for v in values]
     if len(numbers) != count or not all(smallest <= v <= 1e6 for v in numbers):
         raise ValueError("numbers out of range")
@@ -591,7 +606,7 @@ def _to_jpeg(patch: Grey) -> bytes:
 
 
 def _from_jpeg(data: bytes, size_wh: tuple[int, int]) -> Grey:
-    """The inverse of `_to_jpeg`. Raises ValueError when the picture is of another size, or none."""
+    """The inverse of `_to_jpeg`. Raises ValueError when it is not a picture of that size."""
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
     if (width, height) != size_wh:
         raise ValueError(f"a patch of {width} x {height} pixels, not {size_wh}")

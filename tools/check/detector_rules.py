@@ -20,6 +20,7 @@ from tools.check.shape_rules import (
     check_rotation,
     image_size_hw,
     is_number,
+    is_numbers,
     is_whole,
     not_numbers,
 )
@@ -43,7 +44,7 @@ class _Annotation:
     labels: Mapping[str, Label]
     size_hw: Size
 
-    threshold: Any
+    threshold: object
     """The request's, None when it has none."""
 
     @property
@@ -58,7 +59,7 @@ class _Annotation:
         return name if name in _SHAPE_TYPES else ""
 
 
-def check_detector_reply(content: Any, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
+def check_detector_reply(content: object, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
     """Checks what a detector answered.
 
     Args:
@@ -163,7 +164,7 @@ _RULES: tuple[Callable[[_Annotation], Iterator[Finding]], ...] = (
 )
 
 
-def _check_joints(elements: Any, label: Label | None, size_hw: Size, field: str) -> Iterator[Finding]:
+def _check_joints(elements: object, label: Label | None, size_hw: Size, field: str) -> Iterator[Finding]:
     rule = "reply.elements"
     if not isinstance(elements, list) or not elements:
         why = _DROPPED if isinstance(elements, list) else ENDS_RUN
@@ -197,15 +198,15 @@ def _check_joint(element: Mapping[str, Any], size_hw: Size, field: str) -> Itera
     if element.get("outside", 0) not in (0, 1):
         why = "CVAT takes anything but 0, false and null for true"
         yield error(rule, f"{field}.outside", "0 or 1", describe(element["outside"]), why)
-    if problem := not_numbers(points, f"{field}.points"):
-        yield problem
-    elif len(points or ()) != 2:
-        yield error(rule, f"{field}.points", "[x, y]", f"{len(points or ())} numbers", NOT_SAVED)
+    if not is_numbers(points):
+        yield not_numbers(points, f"{field}.points")
+    elif len(points) != 2:
+        yield error(rule, f"{field}.points", "[x, y]", f"{len(points)} numbers", NOT_SAVED)
     elif not element.get("outside"):
         yield from check_inside([points], size_hw, f"{field}.points")
 
 
-def _check_attributes(attributes: Any, label: Label, field: str) -> Iterator[Finding]:
+def _check_attributes(attributes: object, label: Label, field: str) -> Iterator[Finding]:
     rule = "reply.attributes"
     if attributes is not None and not isinstance(attributes, list):
         yield error(rule, field, 'a list of {"name", "value"}', describe(attributes), ENDS_RUN)

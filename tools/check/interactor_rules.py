@@ -12,7 +12,7 @@ import numpy as np
 from common.config import FunctionConfig
 from common.errors import describe
 from tools.check.findings import Finding, error, listed
-from tools.check.shape_rules import Size, check_inside, image_size_hw, is_number, is_whole
+from tools.check.shape_rules import Size, check_inside, image_size_hw, is_numbers, is_whole
 
 SAM_ID = "pth-facebookresearch-sam-vit-h"
 """The one function whose replies CVAT's UI decodes itself."""
@@ -21,7 +21,7 @@ _SAM_BLOB_BYTES = 4 * 256 * 64 * 64
 _PLACES = "CVAT's UI places the mask by it"
 
 
-def check_interactor_reply(content: Any, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
+def check_interactor_reply(content: object, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
     """Checks what an interactor answered.
 
     Args:
@@ -61,7 +61,7 @@ def check_interactor_reply(content: Any, config: FunctionConfig, request: Mappin
         yield from _check_outline(points, bool(mask.any()), size_hw)
 
 
-def _check_bounds(bounds: Any, shape: tuple[int, ...], size_hw: Size) -> Iterator[Finding]:
+def _check_bounds(bounds: object, shape: tuple[int, ...], size_hw: Size) -> Iterator[Finding]:
     if not isinstance(bounds, list) or len(bounds) != 4 or not all(map(is_whole, bounds)):
         expected = "[xtl, ytl, xbr, ybr] in whole numbers, corners inclusive"
         yield error("reply.bounds", "reply.bounds", expected, describe(bounds), _PLACES)
@@ -77,18 +77,16 @@ def _check_bounds(bounds: Any, shape: tuple[int, ...], size_hw: Size) -> Iterato
         yield error("reply.outside", "reply.bounds", expected, describe(bounds), _PLACES)
 
 
-def _check_outline(points: Any, any_pixel: bool, size_hw: Size) -> Iterator[Finding]:
-    pairs = isinstance(points, list) and all(
-        isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points
-    )
-    if not pairs or (any_pixel and len(points) < 3):
+def _check_outline(points: object, any_pixel: bool, size_hw: Size) -> Iterator[Finding]:
+    pairs = points if isinstance(points, list) else [None]
+    if not all(is_numbers(point) and len(point) == 2 for point in pairs) or (any_pixel and len(pairs) < 3):
         expected, why = "at least three points [x, y], or no points", "CVAT's UI makes the polygon of it"
         yield error("reply.points", "reply.points", expected, describe(points), why)
     else:
-        yield from check_inside(points, size_hw, "reply.points")
+        yield from check_inside(pairs, size_hw, "reply.points")
 
 
-def _check_blob(blob: Any) -> Iterator[Finding]:
+def _check_blob(blob: object) -> Iterator[Finding]:
     try:
         size = len(base64.b64decode(blob, validate=True)) if isinstance(blob, str) else -1
     except (ValueError, binascii.Error):

@@ -62,7 +62,7 @@ def _json_error(problem: Exception, spec: str, document: Document) -> Finding:
     return error("labels.json", _FIELD, "JSON", got, _BREAKS_LIST, line=line)
 
 
-def _check_labels(labels: Any, field: str) -> Iterator[Finding]:
+def _check_labels(labels: object, field: str) -> Iterator[Finding]:
     """What a schema can't say of labels: names and ids that differ, ranges of numbers, and pictures of skeletons."""
     items = [(f"{field}[{i}]", label) for i, label in enumerate(_list(labels)) if isinstance(label, Mapping)]
     yield from _repeated("labels.unique", "label name", _NOT_LISTED, ((f"{at}.name", m.get("name")) for at, m in items))
@@ -170,5 +170,5 @@ def _is_percent(text: str | None) -> bool:
         return False
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []

@@ -12,7 +12,7 @@ from tools.check.findings import Finding, error
 from tools.check.shape_rules import is_number, is_whole
 
 
-def check_reid_reply(content: Any, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
+def check_reid_reply(content: object, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
     """Checks what a reid function answered.
 
     Args:
@@ -43,7 +43,7 @@ def check_reid_reply(content: Any, config: FunctionConfig, request: Mapping[str,
             yield from _check_pair(boxes0[i], boxes1[partner], request.get("max_distance"), f"reply[{i}]")
 
 
-def _check_pair(first: Any, second: Any, farthest: Any, field: str) -> Iterator[Finding]:
+def _check_pair(first: object, second: object, farthest: object, field: str) -> Iterator[Finding]:
     if not isinstance(first, Mapping) or not isinstance(second, Mapping):
         return
     if first.get("label_id") != second.get("label_id"):

@@ -304,7 +304,7 @@ _BAD: dict[str, Callable[[Mapping[str, Any]], Iterator[Sample]]] = {
 }
 
 
-def _tampered(state: Any) -> Any:
+def _tampered(state: object) -> Any:
     """A state with one character changed in its middle; None for one that is no text of some length."""
     if not isinstance(state, str) or len(state) < 16:
         return None
@@ -312,14 +312,14 @@ def _tampered(state: Any) -> Any:
     return state[:place] + ("A" if state[place] != "A" else "B") + state[place + 1 :]
 
 
-def _changed(body: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def _changed(body: Mapping[str, Any], key: str, value: object) -> dict[str, Any]:
     return {**copy.deepcopy(dict(body)), key: value}
 
 
-def _number(text: Any, default: int) -> int:
+def _number(text: str | None, default: int) -> int:
     try:
-        return int(text)
-    except (TypeError, ValueError):
+        return int(text or "")
+    except ValueError:
         return default
 
 

@@ -25,7 +25,7 @@ _TYPES = {
 _QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 
 
-def compare(content: Any, schema: str, field: str = "") -> tuple[Any, list[Finding]]:
+def compare(content: object, schema: str, field: str = "") -> tuple[Any, list[Finding]]:
     """Compares what a file or a field holds with a schema.
 
     Args:
@@ -80,7 +80,7 @@ def _finding(problem: Any, place: str, root: Mapping[str, Any]) -> Finding:
     return report(note["rule"], place, expected or note["expected"], got, note["why"], remedy or note.get("remedy", ""))
 
 
-def _unquoted(field: str, value: Any) -> Finding:
+def _unquoted(field: str, value: object) -> Finding:
     why = "YAML reads it as another type; Nuclio turns it back into a text of its own making, and other readers don't"
     return warning("schema.quote", field, "a text, in quotes", f"{describe(value)}, unquoted", why)
 
@@ -90,16 +90,16 @@ def _validator(name: str) -> Any:
     # Replies are also checked where there is no jsonschema, in a deployed function's own container.
     from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 
-    def required(validator: Any, names: list[str], value: Any, schema: Any) -> Iterator[Any]:
+    def required(validator: Any, names: list[str], value: object, schema: Any) -> Iterator[Any]:
         yield from (ValidationError(name) for name in names if isinstance(value, dict) and name not in value)
 
-    def unknown(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+    def unknown(validator: Any, allowed: Any, value: object, schema: Any) -> Iterator[Any]:
         if allowed is not False:
             yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, allowed, value, schema)
         elif isinstance(value, dict):
             yield from (ValidationError(key) for key in value if key not in schema.get("properties", ()))
 
-    def any_case_enum(validator: Any, allowed: list[str], value: Any, schema: Any) -> Iterator[Any]:
+    def any_case_enum(validator: Any, allowed: list[str], value: object, schema: Any) -> Iterator[Any]:
         if isinstance(value, str) and value.upper() not in allowed:
             yield ValidationError(value)
 
@@ -128,7 +128,7 @@ _FORMATS = {
 }
 
 
-def _plain(value: Any, *, nulls: bool) -> Any:
+def _plain(value: object, *, nulls: bool) -> Any:
     """A copy as of JSON: keys are texts. nulls: keep keys without a value, which Nuclio takes for keys that are missing."""
     if isinstance(value, Mapping):
         items = value.items() if nulls else ((key, item) for key, item in value.items() if item is not None)
@@ -136,7 +136,7 @@ def _plain(value: Any, *, nulls: bool) -> Any:
     return [_plain(item, nulls=nulls) for item in value] if isinstance(value, list) else value
 
 
-def _put(content: Any, path: list[str | int], value: Any) -> None:
+def _put(content: Any, path: list[str | int], value: object) -> None:
     if path:
         for step in path[:-1]:
             content = content[step]
@@ -149,5 +149,5 @@ def _path(field: str, steps: Any) -> str:
     return field
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: object) -> bool:
     return value is not None and not isinstance(value, (str, dict, list))

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -32,7 +32,7 @@ _ORIENTATION = 0x0112
 _TOLERANCE = 1.0  # pixels by which a shape may stick out of the image, for models that round
 
 
-def image_size_hw(text: Any) -> Size:
+def image_size_hw(text: object) -> Size:
     """The size of an image file.
 
     Args:
@@ -41,16 +41,18 @@ def image_size_hw(text: Any) -> Size:
     Returns:
         (height, width) in pixels, in the orientation that CVAT shows; None when it is not an image file.
     """
+    if not isinstance(text, str):
+        return None
     try:
         with PillowImage.open(io.BytesIO(base64.b64decode(text))) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except (TypeError, ValueError, OSError, PillowImage.DecompressionBombError):
+    except (ValueError, OSError, PillowImage.DecompressionBombError):
         return None
     return (width, height) if turned else (height, width)
 
 
-def check_points(shape_type: str, points: Any, size_hw: Size, field: str, rotation: Any = 0) -> Iterator[Finding]:
+def check_points(shape_type: str, points: object, size_hw: Size, field: str, rotation: object = 0) -> Iterator[Finding]:
     """Checks the `points` of a shape.
 
     Args:
@@ -63,8 +65,8 @@ def check_points(shape_type: str, points: Any, size_hw: Size, field: str, rotati
     Yields:
         What is wrong with the points.
     """
-    if problem := not_numbers(points, field):
-        yield problem
+    if not is_numbers(points):
+        yield not_numbers(points, field)
         return
     count, expected = _COUNTS.get(shape_type, (0, ""))
     fewest = _FEWEST_POINTS.get(shape_type, 0)
@@ -86,7 +88,7 @@ def check_points(shape_type: str, points: Any, size_hw: Size, field: str, rotati
         yield from check_inside(pairs, size_hw, field, partly=shape_type != "cuboid")
 
 
-def check_inside(points: Any, size_hw: Size, field: str, *, partly: bool = True) -> Iterator[Finding]:
+def check_inside(points: object, size_hw: Size, field: str, *, partly: bool = True) -> Iterator[Finding]:
     """Checks that points lie in the image.
 
     Args:
@@ -111,7 +113,7 @@ def check_inside(points: Any, size_hw: Size, field: str, *, partly: bool = True)
         yield warning("reply.outside", field, expected, extent, _SAVED_AS_IT_IS)
 
 
-def check_rotation(value: Any, shape_type: str, field: str) -> Iterator[Finding]:
+def check_rotation(value: object, shape_type: str, field: str) -> Iterator[Finding]:
     """Checks the `rotation` of a shape.
 
     Args:
@@ -133,7 +135,7 @@ def check_rotation(value: Any, shape_type: str, field: str) -> Iterator[Finding]
         yield warning("reply.rotation", field, "0 to 360 degrees, clockwise", describe(value), why)
 
 
-def check_flat_mask(mask: Any, size_hw: Size, field: str) -> Iterator[Finding]:
+def check_flat_mask(mask: object, size_hw: Size, field: str) -> Iterator[Finding]:
     """Checks a detector's mask.
 
     Args:
@@ -145,7 +147,10 @@ def check_flat_mask(mask: Any, size_hw: Size, field: str) -> Iterator[Finding]:
     Yields:
         What is wrong with it.
     """
-    if (problem := not_numbers(mask, field) or _wrong_box(mask, field)) is not None:
+    if not is_numbers(mask):
+        yield not_numbers(mask, field)
+        return
+    if problem := _wrong_box(mask, field):
         yield problem
         return
     yield from _box_outside(mask, size_hw, field)
@@ -168,7 +173,7 @@ def check_flat_mask(mask: Any, size_hw: Size, field: str) -> Iterator[Finding]:
         yield error("reply.mask", field, "at least one pixel of 1", "only 0", _NO_PIXELS)
 
 
-def check_rle_mask(points: Any, size_hw: Size, field: str) -> Iterator[Finding]:
+def check_rle_mask(points: object, size_hw: Size, field: str) -> Iterator[Finding]:
     """Checks a tracker's mask.
 
     Args:
@@ -180,7 +185,10 @@ def check_rle_mask(points: Any, size_hw: Size, field: str) -> Iterator[Finding]:
     Yields:
         What is wrong with them.
     """
-    if (problem := not_numbers(points, field) or _wrong_box(points, field)) is not None:
+    if not is_numbers(points):
+        yield not_numbers(points, field)
+        return
+    if problem := _wrong_box(points, field):
         yield problem
         return
     yield from _box_outside(points, size_hw, field)
@@ -196,25 +204,29 @@ def check_rle_mask(points: Any, size_hw: Size, field: str) -> Iterator[Finding]:
         yield error("reply.mask", field, "at least one pixel", "background only", _NO_PIXELS)
 
 
-def not_numbers(value: Any, field: str) -> Finding | None:
-    """Checks that a value is a list of finite numbers.
+def not_numbers(value: object, field: str) -> Finding:
+    """The finding about a value that is not a list of finite numbers.
 
     Args:
         value: A value of the reply.
         field: Its path there.
-
-    Returns:
-        What is wrong with it, None for a list of finite numbers.
     """
-    if isinstance(value, list) and all(map(is_number, value)):
-        return None
     got = shown(value)
     if isinstance(value, list):
         got = f"{describe(next(item for item in value if not is_number(item)))} in it"
     return error("reply.points", field, "a list of finite numbers", got, NOT_SAVED)
 
 
-def is_number(value: Any) -> bool:
+def is_numbers(value: object) -> TypeGuard[list[float]]:
+    """Whether a JSON value is a list of finite numbers.
+
+    Args:
+        value: The value.
+    """
+    return isinstance(value, list) and all(map(is_number, value))
+
+
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a finite number.
 
     Args:
@@ -223,7 +235,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number, written without a point.
 
     Args:

@@ -18,7 +18,7 @@ LARGEST_STATE = 64 * 1024
 """Characters of JSON; more is worth a warning."""
 
 
-def check_tracker_reply(content: Any, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
+def check_tracker_reply(content: object, config: FunctionConfig, request: Mapping[str, Any]) -> Iterator[Finding]:
     """Checks what a tracker answered.
 
     Args:
@@ -51,7 +51,7 @@ def check_tracker_reply(content: Any, config: FunctionConfig, request: Mapping[s
         yield from _check_state(state, shape is None, f"reply.states[{i}]")
 
 
-def _check_shape(shape: Any, before: Any, config: FunctionConfig, size_hw: Size, field: str) -> Iterator[Finding]:
+def _check_shape(shape: object, before: object, config: FunctionConfig, size_hw: Size, field: str) -> Iterator[Finding]:
     supported = config.annotations.get("supported_shape_types")
     if supported is None:  # the old interface: the numbers of a box, and nothing around them
         if isinstance(shape, list):
@@ -79,7 +79,7 @@ def _check_shape(shape: Any, before: Any, config: FunctionConfig, size_hw: Size,
         yield from check_points(shape_type, shape.get("points"), size_hw, f"{field}.points", shape.get("rotation"))
 
 
-def _check_state(state: Any, lost: bool, field: str) -> Iterator[Finding]:
+def _check_state(state: object, lost: bool, field: str) -> Iterator[Finding]:
     if state is None and not lost:
         why = "the next request brings only the state, so the object is gone"
         yield error("reply.state", field, "a state", "null", why)

@@ -16,7 +16,7 @@ CVAT_TIMEOUT = 120.0
 _RUNTIME = re.compile(r"python:3\.(\d+)")
 
 
-def mapping(value: Any) -> Mapping[Any, Any]:
+def mapping(value: object) -> Mapping[Any, Any]:
     """The object that a value is.
 
     Args:
@@ -28,7 +28,7 @@ def mapping(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A scalar as the text that Nuclio makes of it where it wants a text.
 
     Args:
@@ -43,7 +43,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as messages describe it.
 
     Args:
@@ -67,7 +67,7 @@ def event_timeout(spec: Mapping[Any, Any]) -> float:
         return 0.0
 
 
-def runtime_minor(runtime: Any) -> int | None:
+def runtime_minor(runtime: object) -> int | None:
     """The minor version of Python 3 that a function runs on.
 
     Args:

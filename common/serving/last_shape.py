@@ -17,7 +17,7 @@ from common.cvat.shape_json import shape_points
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
 from common.vision.image import max_pixels
 
-_LARGEST_MASK = 8192
+_LARGEST_MASK = 4096
 _POINT_SHAPES: dict[str, type[Polygon | Polyline | Points | Cuboid]] = {
     kind.type: kind for kind in (Polygon, Polyline, Points, Cuboid)
 }

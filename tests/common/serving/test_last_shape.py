@@ -39,7 +39,7 @@ def test_a_usual_mask_takes_little_and_none_takes_much() -> None:
     noise = np.random.default_rng(1).random((2160, 3840)) < 0.5
     noise[:2] = noise[:, :2] = noise[-1:] = noise[:, -1:] = True
     packed = pack_shape(Mask.from_full(noise))
-    assert len(encode_state("f", packed)) < 12_000
+    assert len(encode_state("f", packed)) < 6_000
     found = unpack_shape(packed)
     assert isinstance(found, Mask)
     assert found.box_xyxy == (0, 0, 3840, 2160)

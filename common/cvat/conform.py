@@ -212,14 +212,11 @@ def _clip_points(
 ) -> NDArray[np.float64]:
     """Points (N, 2) moved onto the image; `has_area`: what only touches the image's border is outside of it."""
     height, width = size_hw
-    bounds = points_bounds_xyxy(points)
-    low, high = np.array(bounds[:2]), np.array(bounds[2:])
-    if has_area and not (high > low).all():
+    left, top, right, bottom = points_bounds_xyxy(points)
+    if has_area and not (right > left and bottom > top):
         raise ModelError(f"{where}: expected a polygon with an area, got {_brief(points)}")
-    outside = (high < 0) | (low > (width, height))
-    if has_area:
-        outside |= (high == 0) | (low == (width, height))
-    if outside.any():
+    outside = right < 0 or bottom < 0 or left > width or top > height
+    if outside or (has_area and (right == 0 or bottom == 0 or left == width or top == height)):
         raise NothingInside(f"{where}: all points are outside the image of {width} x {height} pixels")
     return clip_points(points, size_hw)
 

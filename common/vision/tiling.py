@@ -7,10 +7,12 @@ parts that no whole shape covers are joined.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.protocol import Image
 from common.shapes import BoxXyxy, Mask, Rectangle, Shape, Skeleton, Tag
@@ -108,14 +110,16 @@ def _merge(sources: Sequence[_Source]) -> list[Shape]:
     # Whole ones first, then by score: what is kept is better than what is compared with it.
     objects.sort(key=lambda found: (found.cut, -1.0 if found.shape.score is None else -found.shape.score))
     kept: list[_Object] = []
-    tables: dict[str, tuple[list[_Object], list[BoxXyxy]]] = {}
+    counts = Counter(found.shape.label for found in objects)
+    by_label: dict[str, tuple[list[_Object], NDArray[np.float64]]]
+    by_label = {label: ([], np.empty((count, 4))) for label, count in counts.items()}
     for candidate in objects:
-        same_label, bounds = tables.setdefault(candidate.shape.label, ([], []))
+        same_label, bounds = by_label[candidate.shape.label]
         partner = None if isinstance(candidate.shape, Tag) else _partner(candidate, same_label, bounds, sources)
         if partner is None:
             kept.append(candidate)
+            bounds[len(same_label)] = candidate.bounds
             same_label.append(candidate)
-            bounds.append(candidate.bounds)
         elif partner.cut and candidate.cut:
             _join(partner, candidate)
             bounds[same_label.index(partner)] = partner.bounds
@@ -123,14 +127,12 @@ def _merge(sources: Sequence[_Source]) -> list[Shape]:
 
 
 def _partner(
-    candidate: _Object, kept: Sequence[_Object], bounds: Sequence[BoxXyxy], sources: Sequence[_Source]
+    candidate: _Object, kept: Sequence[_Object], bounds: NDArray[np.float64], sources: Sequence[_Source]
 ) -> _Object | None:
-    """The object among those kept that the candidate shows too, found in another tile."""
-    if not kept:
-        return None
-    table = np.array(bounds)
-    width = np.minimum(table[:, 2], candidate.bounds[2]) - np.maximum(table[:, 0], candidate.bounds[0])
-    height = np.minimum(table[:, 3], candidate.bounds[3]) - np.maximum(table[:, 1], candidate.bounds[1])
+    """The object among those kept, with their `bounds` in the first rows, that the candidate shows too in another tile."""
+    left, top, right, bottom = bounds[: len(kept)].T
+    width = np.minimum(right, candidate.bounds[2]) - np.maximum(left, candidate.bounds[0])
+    height = np.minimum(bottom, candidate.bounds[3]) - np.maximum(top, candidate.bounds[1])
     place = candidate.parts[0][0]
     for i in np.flatnonzero((width > 0) & (height > 0)).tolist():
         other = kept[i]

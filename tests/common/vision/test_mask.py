@@ -13,6 +13,7 @@ from common.shapes import Mask
 from common.vision.mask import (
     bitmap_to_rle,
     clipped,
+    combined,
     cropped,
     flat_to_mask,
     mask_to_bitmap,
@@ -137,6 +138,20 @@ class TestFullBitmap:
         assert drawn(mask_to_bitmap(Mask(bitmap=np.ones((3, 3), bool), left=-1, top=2), (4, 4))) == drawn(
             bitmap("....\n....\n##..\n##..")
         )
+
+
+class TestCombined:
+    def test_pixels_of_masks_in_their_places(self) -> None:
+        first = Mask(bitmap=bitmap("##\n##"), left=1, top=0)
+        second = Mask(bitmap=bitmap("###"), left=2, top=1)
+        either = combined([first, second, Mask(bitmap=np.zeros((0, 0), bool), left=90)], np.logical_or)
+        assert drawn(mask_to_bitmap(either, (3, 6))) == drawn(bitmap(".##...\n.####.\n......"))
+        assert either.box_xyxy == (1, 0, 5, 2)
+        odd = combined([first, second], np.logical_xor)
+        assert drawn(mask_to_bitmap(odd, (3, 6))) == drawn(bitmap(".##...\n.#.##.\n......"))
+
+    def test_of_nothing(self) -> None:
+        assert combined([], np.logical_or).bitmap.size == 0
 
 
 class TestFlat:

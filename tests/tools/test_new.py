@@ -149,7 +149,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "photo.jpg"}, r"WEIGHTS: expected a file \.onnx, \.xml, \.pt, got the text 'photo\.jpg'"),
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
         ({"WEIGHTS": "unknown.onnx"}, "fit none of the layouts"),
-        ({"WEIGHTS": "text.pt"}, r"text\.pt: no model of Ultralytics"),
+        ({"WEIGHTS": "text.pt"}, r"text\.pt: not a model of Ultralytics"),
         ({"WEIGHTS": "alone.xml"}, r"alone\.xml: alone\.bin, which holds the weights, is missing"),
         ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, r"LABELS: names\.txt: No such file"),
         ({"WEIGHTS": "good.onnx", "LABELS": "photo.txt"}, r"LABELS: photo\.txt: not a text in UTF-8"),

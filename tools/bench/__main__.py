@@ -12,6 +12,14 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures what the command line names.
+
+    Args:
+        arguments: The command line, without the program's name; None for that of the process.
+
+    Returns:
+        The exit status.
+    """
     parts = sorted(
         p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "__main__", "compare")
     )

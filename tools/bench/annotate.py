@@ -47,6 +47,7 @@ with make_client({url!r}, access_token={token!r}) as client:
 
 
 def run() -> None:
+    """Measures, and prints the times."""
     count = int(os.environ.get("BENCH_FRAMES", "1000"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

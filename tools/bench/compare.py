@@ -12,7 +12,16 @@ import numpy as np
 
 
 def times_ms(alternatives: Mapping[str, Callable[[], Any]], rounds: int = 15, warm_ups: int = 2) -> dict[str, float]:
-    """The median time in milliseconds of each alternative over `rounds` turns of all of them."""
+    """Measures alternatives in turn, so that other work on the machine slows all of them alike.
+
+    Args:
+        alternatives: What to call, by name.
+        rounds: How many times each is called and measured.
+        warm_ups: How many times each is called before.
+
+    Returns:
+        The median time of each in milliseconds.
+    """
     taken: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(warm_ups + rounds):
         for name, run in alternatives.items():
@@ -24,7 +33,14 @@ def times_ms(alternatives: Mapping[str, Callable[[], Any]], rounds: int = 15, wa
 
 
 def report(title: str, times: Mapping[str, float], base: str, notes: Mapping[str, str] | None = None) -> None:
-    """Prints the times, each with its ratio to that of `base`."""
+    """Prints times, each with its ratio to one of them.
+
+    Args:
+        title: What was measured.
+        times: Milliseconds by name, as `times_ms` returns them.
+        base: The name of the time that the others are divided by.
+        notes: More about some of them, at the end of their lines.
+    """
     print(f"\n{title}")
     width = max(map(len, times))
     for name, ms in times.items():

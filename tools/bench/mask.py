@@ -13,6 +13,7 @@ from tools.bench.compare import report, times_ms
 
 
 def run() -> None:
+    """Measures, and prints the times."""
     bitmap = np.zeros((1000, 1000), np.uint8)
     cv2.circle(bitmap, (500, 500), 499, 1, -1)
     mask = Mask(bitmap=bitmap.astype(bool))

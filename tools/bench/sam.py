@@ -41,6 +41,7 @@ _GZIP = {"Accept-Encoding": "gzip"}
 
 
 def run() -> None:
+    """Measures, and prints the times."""
     if importlib.util.find_spec("transformers") is None:
         print("\nSAM: left out, torch and transformers are not installed (serverless/pytorch/base/requirements.txt)")
         return

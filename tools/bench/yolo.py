@@ -37,6 +37,7 @@ OBJECTS = 30
 
 
 def run() -> None:
+    """Measures, and prints the times."""
     with tempfile.TemporaryDirectory() as folder:
         for task in ("detect", "segment"):
             weights = random_weights(Path(folder), task)
@@ -44,7 +45,18 @@ def run() -> None:
 
 
 def random_weights(folder: Path, task: str) -> Path:
-    """A YOLO11n with random weights, exported to ONNX by Ultralytics' package; its .pt file lies beside it."""
+    """A YOLO11n with random weights, exported to ONNX by Ultralytics' package, with its .pt file beside it.
+
+    Args:
+        folder: Where to write both.
+        task: detect or segment.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        StartupError: The package ultralytics is not installed.
+    """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # nothing is installed while something runs
     try:
@@ -73,7 +85,14 @@ def random_weights(folder: Path, task: str) -> Path:
 
 
 def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Discs on a smooth background, as busy as a photograph for a JPEG decoder."""
+    """Discs on a smooth background, as hard to decode for a JPEG decoder as a photograph.
+
+    Args:
+        size_hw: Height and width in pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     height, width = size_hw
     random = np.random.default_rng(4)
     image = cv2.resize(random.integers(0, 256, (27, 48, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)

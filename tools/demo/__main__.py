@@ -29,6 +29,14 @@ _LONGEST_START_S = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo: serves the functions, sends the requests, prints and draws the replies.
+
+    Args:
+        arguments: The command line, without the program's name; None for that of the process.
+
+    Returns:
+        The exit status: 1 when a function failed.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for pictures and requests")
     parser.add_argument("--montage", type=Path, metavar="FILE.jpg", help="write all results into one picture too")

@@ -45,6 +45,7 @@ class Scene:
 
 
 def all_scenes() -> list[Scene]:
+    """The parts of the demo, in order."""
     photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
     return [_text(photograph), _shapes(), _click(photograph), _track(photograph), _again(photograph)]
 
@@ -117,14 +118,28 @@ def _again(photograph: Image) -> Scene:
 
 
 def moved(image: Image, k: int) -> Image:
-    """The picture k frames later: the camera goes right and down and comes a little closer."""
+    """A later frame of the same scene: the camera moves right and down and comes a little closer.
+
+    Args:
+        image: The first frame, (H, W, 3) uint8 RGB.
+        k: How many frames later.
+    """
     height, width = image.shape[:2]
     frame = cv2.warpAffine(image, _motion(k, (height, width)), (width, height), borderMode=cv2.BORDER_REFLECT)
     return np.asarray(frame, np.uint8)
 
 
 def moved_box(box_xyxy: BoxXyxy, k: int, size_hw: tuple[int, int]) -> BoxXyxy:
-    """Where a box of the first frame is k frames later, inside the frame."""
+    """Where a box of the first frame is in the one that `moved` makes.
+
+    Args:
+        box_xyxy: [left, top, right, bottom] in pixels of the first frame.
+        k: How many frames later.
+        size_hw: Height and width of the frames.
+
+    Returns:
+        [left, top, right, bottom], clipped to the frame.
+    """
     matrix = _motion(k, size_hw)
     corners = (matrix[:, :2] @ np.array(box_xyxy, np.float64).reshape(2, 2).T).T + matrix[:, 2]
     left, top, right, bottom = clip_points(corners, size_hw).ravel().round(1).tolist()

@@ -28,7 +28,14 @@ _RUNS = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exports and measures; returns the exit status."""
+    """Exports an encoder and measures it.
+
+    Args:
+        arguments: The command line, without the program's name; None for that of the process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tools.export_encoder", description="Exports the image encoder of a function of the SAM family."
     )
@@ -50,7 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(directory: Path, variant: str | None, model_path: str | None) -> None:
-    """Prints the seconds that each engine takes for an image, the medians of some runs."""
+    """Prints how many seconds the encoder takes for an image with each engine, the median of several runs.
+
+    Args:
+        directory: The function's directory.
+        variant: The weights' variant; None for the default in weights.yaml.
+        model_path: A folder with other weights; None for those of the variant.
+    """
     config = replace(FunctionConfig.load(directory), workers=1)
     family = load_handler_class(directory).family  # type: ignore[attr-defined]
     image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)

@@ -14,27 +14,28 @@ _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 @dataclass(frozen=True)
 class Document:
-    """What stands in a function.yaml.
-
-    title: what CVAT shows. kind: of the function. labels: as JSON values, of a detector.
-    annotations: further ones. environment: options' defaults. build_steps: commands that run when the image is built.
-    remarks: comments to put above lines, by how the line begins: `numWorkers:` -> "each loads a model of its own".
-    """
+    """The content of a function.yaml."""
 
     name: str
     title: str
+    """The name that CVAT shows."""
     kind: str
     description: str
     image: str
     base_image: str
     labels: Sequence[Mapping[str, Any]] = ()
+    """Of a detector, as JSON values."""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    """Further annotations for CVAT, by name."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Defaults of the options, by name."""
     build_steps: Sequence[str] = ()
+    """Commands that run when the image is built."""
     workers: int = 2
     event_timeout: str = "30s"
     readiness_seconds: int = 120
     remarks: Mapping[str, str] = field(default_factory=dict)
+    """Comments to put above lines, by how the line begins: `numWorkers:` -> "each loads its own model"."""
 
     def text(self) -> str:
         """The file's content."""
@@ -97,14 +98,28 @@ class Document:
 
 
 def scalar(text: str) -> str:
-    """A text as YAML that is read back as this text."""
+    """Quotes a text for YAML where it needs to be.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        YAML that is read back as this text.
+    """
     if _PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS and ": " not in text:
         return text
     return json.dumps(text, ensure_ascii=False)
 
 
 def label_lines(labels: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A list of labels as lines of JSON, a label in each; a skeleton's joints below it."""
+    """Formats a list of labels as JSON, one label on each line and a skeleton's joints below it.
+
+    Args:
+        labels: Labels as JSON values.
+
+    Returns:
+        The lines.
+    """
     lines = ["["]
     for i, label in enumerate(labels):
         comma = "" if i == len(labels) - 1 else ","

@@ -33,17 +33,25 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A function to be made. labels: of a detector, as JSON values. options: for its environment, before the usual ones."""
+    """A function to make."""
 
     name: str
     kind: str
     labels: Sequence[Mapping[str, Any]] = ()
+    """Of a detector, as JSON values."""
     options: Mapping[str, str] = field(default_factory=dict)
+    """For the environment in function.yaml; they take precedence over the usual ones."""
     facts: Facts | None = None
+    """What the weight file says; None for a template."""
 
 
 def write_function(folder: Path, plan: Plan) -> None:
-    """Writes all files of the function into an empty folder."""
+    """Writes all files of a function.
+
+    Args:
+        folder: An empty folder.
+        plan: The function to make.
+    """
     if plan.facts is None:
         _write_template(folder, plan)
     else:
@@ -102,7 +110,7 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
         "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this "
         "one only where that licence, or one that you have bought, allows it."
         if facts.ultralytics
-        else "As you have it: the file doesn't say."
+        else "Unknown: the file doesn't say."
     )
     options = "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items())
     where = (

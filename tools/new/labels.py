@@ -19,7 +19,17 @@ LABEL_TYPES = {"detect": "rectangle", "segment": "mask", "pose": "skeleton", "ob
 def make_labels(
     names: Sequence[str], task: str, joints: Sequence[str] = (), edges: Sequence[tuple[int, int]] = ()
 ) -> list[dict[str, Any]]:
-    """The labels of a function.yaml, ids in the order of the names; joints and edges are those of a pose."""
+    """The labels of a function for a model.
+
+    Args:
+        names: Names of the classes, in the model's order.
+        task: The model's task: detect, segment, pose, obb or classify.
+        joints: Names of a pose's joints.
+        edges: Pairs of indices into joints that a line connects.
+
+    Returns:
+        Labels as JSON values for function.yaml, their ids in the order of the names.
+    """
     labels: list[dict[str, Any]] = [
         {"id": i, "name": name, "type": LABEL_TYPES[task]} for i, name in enumerate(class_names(tuple(names)))
     ]
@@ -32,9 +42,16 @@ def make_labels(
 
 
 def read_names(text: str) -> list[str]:
-    """Class names from a list with commas, or from a file: one in each line, or a data set's YAML with `names`.
+    """Reads class names from the command line.
 
-    Raises StartupError when there are none, or one stands there twice.
+    Args:
+        text: Names separated by commas, or the path of a file: one name on each line, or a data set's YAML with `names`.
+
+    Returns:
+        The names.
+
+    Raises:
+        StartupError: There are no names, or a name is listed twice.
     """
     path = Path(text).expanduser()
     if path.suffix in (".txt", ".names", ".yaml", ".yml") and "," not in text:
@@ -52,15 +69,23 @@ def read_names(text: str) -> list[str]:
             f"LABELS: expected names with commas between them or a file with names, got {describe(text)}"
         )
     if repeated := sorted({name for name in cleaned if cleaned.count(name) > 1}):
-        raise StartupError(f"LABELS: {', '.join(repeated)} stands there more than once")
+        raise StartupError(f"LABELS: {', '.join(repeated)} is listed more than once")
     return cleaned
 
 
 def read_joints(text: str, count: int | None, known: Sequence[str] | None) -> list[str]:
     """The names of a skeleton's joints.
 
-    text: JOINTS, names with commas, or empty. count: how many the model finds, None if its file doesn't say.
-    known: names from the file. COCO's seventeen are known; others are numbered. Raises StartupError when the two don't fit.
+    Args:
+        text: Names separated by commas, a number of joints, or empty.
+        count: How many joints the model finds; None if its file doesn't say.
+        known: Names from the file, if it has any.
+
+    Returns:
+        The names: those given, the file's, COCO's for seventeen joints, or numbered ones.
+
+    Raises:
+        StartupError: The names don't fit the model, or the number of joints is unknown.
     """
     if text.isdecimal():
         if count not in (None, int(text)):
@@ -79,8 +104,19 @@ def read_joints(text: str, count: int | None, known: Sequence[str] | None) -> li
 
 
 def read_edges(text: str, joints: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of joints that a line joins: `1-2,2-3` by number from 1, or `nose-left_eye` by name; empty: COCO's for its
-    joints, none for others. Raises StartupError for what is neither."""
+    """The lines of a skeleton.
+
+    Args:
+        text: Pairs such as `1-2,2-3`, by number from 1, or `nose-left_eye`, by name; empty for COCO's lines between COCO's
+            joints, and none between others.
+        joints: The names of the joints.
+
+    Returns:
+        Pairs of indices into joints.
+
+    Raises:
+        StartupError: A pair is neither of both.
+    """
     if not text.strip():
         return list(COCO_EDGES) if tuple(joints) == COCO_JOINTS else []
     edges = []

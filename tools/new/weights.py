@@ -16,26 +16,42 @@ SUFFIXES = (".onnx", ".xml", ".pt")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """files: all that belong to the model; the first is the one to open.
-
-    names: of the classes, None when the file has none; classes: how many, None when the outputs don't tell either.
-    joints: how many a pose has. joint_names: as the file has them. size_hw: of the input, for the summary.
-    layout: as common.networks.formats names it; empty for .pt. ultralytics: whether Ultralytics' exporter wrote the file.
-    """
+    """What a weight file says about its model."""
 
     files: tuple[Path, ...]
+    """All that belong to the model; the first is the one to open."""
     task: str
+    """detect, segment, pose, obb or classify."""
     names: tuple[str, ...] | None
+    """Of the classes; None when the file has none."""
     classes: int | None
+    """How many; None when the outputs don't tell either."""
     size_hw: tuple[int, int] | None
+    """Height and width of the input in pixels, for the summary."""
     joints: int | None = None
+    """How many a pose has."""
     joint_names: tuple[str, ...] | None = None
+    """As the file has them."""
     layout: str = ""
+    """As `common.networks.formats` names it; empty for .pt files."""
     ultralytics: bool = False
+    """Whether Ultralytics' exporter wrote the file."""
 
 
 def read_weights(path: Path, hints: Hints, image_size: str | None) -> Facts:
-    """Opens a weight file and reads it. Raises StartupError for one that can't be served, with what to do about it."""
+    """Opens a weight file and reads what it says about its model.
+
+    Args:
+        path: An .onnx, .xml or .pt file, or the folder of an OpenVINO model.
+        hints: What the command line says about the model.
+        image_size: Side of the input in pixels, for files with a free input size; None for their default.
+
+    Returns:
+        What the file says.
+
+    Raises:
+        StartupError: The file can't be served; the message says what to do about it.
+    """
     if not path.exists():
         raise StartupError(f"WEIGHTS: there is no {path}")
     if path.is_file() and path.suffix not in SUFFIXES:
@@ -53,7 +69,7 @@ def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
     if file.suffix == ".xml":
         beside = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
     else:
-        beside = [file.with_name(file.name + ".data")]  # weights of over 2 GB stand in a file of their own
+        beside = [file.with_name(file.name + ".data")]  # weights of over 2 GB are in a separate file
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
         files=(file, *(other for other in beside if other.is_file())),
@@ -87,7 +103,7 @@ def _read_pt(path: Path, hints: Hints) -> Facts:
     except Exception as error:  # a file of another kind fails in many ways
         first, *_ = str(error).splitlines() or [type(error).__name__]
         raise StartupError(
-            f"{path}: no model of Ultralytics: {first.removeprefix('ERROR ❌️ ')[:300]}; a .pt file of another package "
+            f"{path}: not a model of Ultralytics: {first.removeprefix('ERROR ❌️ ')[:300]}; a .pt file of another package "
             "(YOLOv7, YOLOR, YOLOv5's own) has to be exported to ONNX with that package"
         ) from error
     if task not in TASKS:

@@ -488,6 +488,15 @@ def test_a_folder_of_functions_a_file_and_a_name_are_understood(capsys: pytest.C
     assert names == ["check-reid", "opencv-grabcut"]
 
 
+def test_two_functions_of_one_name_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--no-run", "--json", str(CASES / "reid"), str(copy_of("reid", tmp_path))]) == 1
+    first, second = json.loads(capsys.readouterr().out)["functions"]
+    assert first["findings"] == []
+    (finding,) = second["findings"]
+    assert (finding["rule"], finding["field"]) == ("metadata.name-taken", "metadata.name")
+    assert "check_cases/reid" in finding["got"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

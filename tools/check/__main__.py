@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools import collection
-from tools.check.function import inspect_function
+from tools.check.findings import Finding, error
+from tools.check.function import Report, inspect_function
 from tools.check.report import Printer, print_progress, shown, to_json, wants_colour
 
 
@@ -30,11 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     printer = Printer(sys.stdout, colour=wants_colour(sys.stdout, dict(os.environ)))
-    reports = []
+    reports: list[Report] = []
     for directory in dict.fromkeys(directories):
         print_progress(f"checking {shown(directory)} ...")
         report = inspect_function(directory, run=not options.no_run, environment=environment, timeout=options.timeout)
         print_progress("")
+        report.findings.extend(_name_taken(report, reports))
         reports.append(report)
         if not options.json:
             printer.write(report)
@@ -43,6 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         printer.write_summary(reports)
     return 1 if any(report.errors for report in reports) else 0
+
+
+def _name_taken(report: Report, others: Sequence[Report]) -> Iterator[Finding]:
+    for other in others:
+        if report.kind and other.name == report.name:
+            got, why = f"{report.name}, as {shown(other.directory)} has", "deploying one of them replaces the other"
+            yield error("metadata.name-taken", "metadata.name", "a name of its own", got, why, file="function.yaml")
 
 
 def _directories(name: str) -> list[Path]:

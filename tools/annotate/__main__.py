@@ -117,7 +117,7 @@ def _annotate_tasks(given: argparse.Namespace, run: Run) -> bool:
                 if len(tasks) == 1:
                     raise
                 done = False
-                say(f"task {number}: {error}")
+                say(f"task {number}: {str(error).removeprefix(f'task {number}: ')}")
         return done
 
 
@@ -224,30 +224,26 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", type=_whole(1), nargs="+", metavar="N", help="tasks of the server, by number")
-    what.add_argument("--project", type=_whole(1), metavar="N", help="all tasks of a project")
-    what.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, without a server"
-    )
+    add = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True).add_argument
+    add("--task", type=_whole(1), nargs="+", metavar="N", help="tasks of the server, by number")
+    add("--project", type=_whole(1), metavar="N", help="all tasks of a project")
+    add("--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, without a server")
 
-    server = parser.add_argument_group("the server")
-    server.add_argument("--url", default="http://localhost:8080", help="default: %(default)s")
-    server.add_argument("--token", help="personal access token; safer in the variable CVAT_ACCESS_TOKEN")
-    server.add_argument(
+    add = parser.add_argument_group("the server").add_argument
+    add("--url", default="http://localhost:8080", help="default: %(default)s")
+    add("--token", help="personal access token; safer in the variable CVAT_ACCESS_TOKEN")
+    add(
         "--user",
         metavar="NAME[:PASSWORD]",
-        help="instead of a token; the password is asked for, or read from the variable PASS",
+        help="instead of a token; asks for the password, or reads the variable PASS",
     )
-    server.add_argument("--organization", metavar="SLUG", help="the organization that the task belongs to")
-    server.add_argument("--insecure", action="store_true", help="don't check the server's certificate")
+    add("--organization", metavar="SLUG", help="the organization that the task belongs to")
+    add("--insecure", action="store_true", help="don't check the server's certificate")
 
-    function = parser.add_argument_group("the function")
-    function.add_argument("--function", metavar="NAME", help="a function of the collection, or a directory; runs here")
-    function.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of that function; repeatable"
-    )
-    function.add_argument(
+    add = parser.add_argument_group("the function").add_argument
+    add("--function", metavar="NAME", help="a function of the collection, or a directory; runs here")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of that function; repeatable")
+    add(
         "--endpoint",
         action="append",
         default=[],
@@ -255,57 +251,41 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="a function that runs elsewhere, under Nuclio or not; repeat it to share the load",
     )
-    function.add_argument(
-        "--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint without --function"
-    )
-    function.add_argument("--threshold", type=_number(0, 1), metavar="T", help="0 to 1; default: the function's own")
-    function.add_argument(
-        "--max-distance", type=_number(0), metavar="PIXELS", help="for reid; default: the function's own"
-    )
-    function.add_argument(
-        "--timeout", type=_number(0.001), default=120, metavar="S", help="seconds for a frame; default: %(default)s"
-    )
+    add("--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint without --function")
+    add("--threshold", type=_number(0, 1), metavar="T", help="0 to 1; default: the function's own")
+    add("--max-distance", type=_number(0), metavar="PIXELS", help="for reid; default: the function's own")
+    add("--timeout", type=_number(0.001), default=120, metavar="S", help="seconds for a frame; default: %(default)s")
 
-    labels = parser.add_argument_group("labels")
-    labels.add_argument("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
-    labels.add_argument(
-        "--map", action="append", default=[], metavar="FUNCTION=TASK", help="one label; empty to leave it out"
-    )
-    labels.add_argument("--allow-unmatched", action="store_true", help="leave out labels that the task does not have")
-    labels.add_argument("--convert-masks", action="store_true", help="store masks as polygons")
+    add = parser.add_argument_group("labels").add_argument
+    add("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
+    add("--map", action="append", default=[], metavar="FUNCTION=TASK", help="one label; empty to leave it out")
+    add("--allow-unmatched", action="store_true", help="leave out labels that the task does not have")
+    add("--convert-masks", action="store_true", help="store masks as polygons")
 
-    how = parser.add_argument_group("the run")
-    how.add_argument("--frames", metavar="RANGES", help="such as 0-99,150,200-; default: all")
-    how.add_argument(
-        "--clear-existing", action="store_true", help="remove the annotations that the frames have; a copy is kept"
-    )
-    how.add_argument(
+    add = parser.add_argument_group("the run").add_argument
+    add("--frames", metavar="RANGES", help="such as 0-99,150,200-; default: all")
+    add("--clear-existing", action="store_true", help="remove the annotations that the frames have; a copy is kept")
+    add(
         "--workers",
         type=_whole(0),
         metavar="N",
         help="processes with a copy of the model each, 0 to run it in this process; for an --endpoint, concurrent calls",
     )
-    how.add_argument("--batch", type=_whole(1), default=4, metavar="N", help="frames in a batch; default: %(default)s")
-    how.add_argument(
-        "--chunk", type=_whole(1), default=100, metavar="N", help="most frames in an upload; default: %(default)s"
-    )
-    how.add_argument("--resume", action="store_true", help="continue an interrupted run, or retry frames that failed")
-    how.add_argument(
-        "--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s"
-    )
-    how.add_argument("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
-    how.add_argument(
+    add("--batch", type=_whole(1), default=4, metavar="N", help="frames in a batch; default: %(default)s")
+    add("--chunk", type=_whole(1), default=100, metavar="N", help="most frames in an upload; default: %(default)s")
+    add("--resume", action="store_true", help="continue an interrupted run, or retry frames that failed")
+    add("--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s")
+    add("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
+    add(
         "--pictures",
         type=_whole(0),
         metavar="N",
         help="in a dry run (default: 4), or overlays of a folder (default: all)",
     )
 
-    local = parser.add_argument_group("with --images")
-    local.add_argument("--output", type=Path, metavar="FOLDER", help="for annotations and overlay pictures")
-    local.add_argument(
-        "--formats", nargs="+", choices=export.FORMATS, default=list(export.FORMATS), help="default: all"
-    )
+    add = parser.add_argument_group("with --images").add_argument
+    add("--output", type=Path, metavar="FOLDER", help="for annotations and overlay pictures")
+    add("--formats", nargs="+", choices=export.FORMATS, default=list(export.FORMATS), help="default: all")
     return parser
 
 

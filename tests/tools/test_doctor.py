@@ -435,7 +435,7 @@ def handler(context, event):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, status: int = 200) -> Iterator[str]:
+def serving(folder: Path, *, status: int = 200, description: str = "Finds things") -> Iterator[str]:
     """`tools.serve` with one function; its address."""
     function = folder / "finder"
     function.mkdir()
@@ -443,7 +443,7 @@ def serving(folder: Path, *, status: int = 200) -> Iterator[str]:
     annotations = {"name": "Finder", "type": "detector", "spec": SPEC}
     described = {
         "metadata": {"name": "finder", "annotations": annotations},
-        "spec": {"description": "Finds things", "runtime": "python:3.11", "handler": "main:handler"},
+        "spec": {"description": description, "runtime": "python:3.11", "handler": "main:handler"},
     }
     (function / "function.yaml").write_text(json.dumps(described))
     port = free_port()
@@ -477,11 +477,14 @@ def test_make_serve_is_well_without_docker(installation: Installation, tmp_path:
 
 
 def test_the_remedies_for_make_serve_are_its_own(installation: Installation, tmp_path: Path) -> None:
-    with serving(tmp_path, status=500) as address:
+    with serving(tmp_path, status=500, description="") as address:
         status, report = installation.ask("--dashboard", address)
     assert status == 1
-    assert len(report["findings"]) == 2
-    for finding in report["findings"]:
+    listing, *requests = report["findings"]
+    assert "it has no description" in listing["what"]
+    assert listing["remedy"] == "correct its function.yaml, and end make serve and start it again"
+    assert len(requests) == 2
+    for finding in requests:
         assert "it answers 500" in finding["what"]
         assert finding["remedy"] == "the output of make serve says more"
     status, report = installation.ask("--dashboard", address)

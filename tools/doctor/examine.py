@@ -21,7 +21,6 @@ _EVERYONE = ("0.0.0.0", "::")  # noqa: S104 - what Docker says, not what we list
 _BUSY = ("building", "waitingForBuild", "waitingForResourceConfiguration", "configuringResources")
 _NO_BUILD = "./deploy_cpu.sh --no-build, or ./deploy_gpu.sh --no-build, with its directory: seconds"
 _REDEPLOY = "deploy it again: ./deploy_cpu.sh, or ./deploy_gpu.sh, with its directory"
-_RESTART_SERVE = "end make serve and start it again; its output says why"
 
 
 def examine(
@@ -59,7 +58,7 @@ def examine(
     try:
         functions = dashboard.functions()
     except (httpx.HTTPError, ValueError) as error:
-        remedy = _RESTART_SERVE if is_serve else "docker logs nuclio says more"
+        remedy = "the output of make serve says more" if is_serve else "docker logs nuclio says more"
         report.error("Nuclio", f"its list of functions can't be read: {error}", remedy)
         return report, None
     if not functions and is_serve:
@@ -141,32 +140,11 @@ def _explain_empty(dashboard: Dashboard, report: Report) -> None:
         report.error("Nuclio", "there are no functions", "./deploy_cpu.sh deploys the collection")
 
 
-def _examine_listing(name: str, function: Mapping[str, Any], report: Report) -> FunctionConfig | None:
-    """Whether CVAT would list it, and list the others beside it."""
-    if not (function.get("spec") or {}).get("description"):
-        what = "it has no description: CVAT fails on the whole list of functions"
-        report.error(name, what, "set spec.description in its function.yaml and deploy it again")
-    findings = [
-        f for f in check_function_yaml(Document(dict(function))) if f.rule.startswith(("annotations.", "labels."))
-    ]
-    for finding in findings:
-        what = f"{finding.field}: expected {finding.expected}, got {finding.got}; {finding.why}"
-        add = report.error if finding.severity == "error" else report.warn
-        add(name, what, finding.remedy or "correct its function.yaml and deploy it again")
-    try:
-        return config_of(function)
-    except StartupError as error:
-        if not findings:
-            report.error(name, str(error), "correct its function.yaml and deploy it again")
-        return None
-
-
 class _ServedFunction:
     """A function of `make serve`: it has a port on the dashboard's host, and no container."""
 
-    redeploy = _RESTART_SERVE
-    logs = "the output of make serve says more"
-    unreachable = "the output of make serve says more"
+    redeploy = "end make serve and start it again"
+    logs = unreachable = "the output of make serve says more"
 
     def __init__(self, row: Row, described: Mapping[str, Any], dashboard: Dashboard, report: Report):
         self._row, self._described, self._dashboard, self._report = row, described, dashboard, report
@@ -175,20 +153,40 @@ class _ServedFunction:
         row.port = int(self._status.get("httpPort") or 0)
 
     def examine(self, send: bool) -> None:
-        config = _examine_listing(self._row.name, self._described, self._report)
+        config = self._examine_listing()
         if config is not None:
             self._row.kind = config.kind
-        if not self._can_answer():
-            return
-        by_dashboard = self._examine_container()
-        if send and config is not None:
-            self._try(config, by_dashboard)
+        if self._can_answer():
+            by_dashboard = self._examine_container()
+            if send and config is not None:
+                self._try(config, by_dashboard)
 
     def error(self, what: str, remedy: str) -> None:
         self._report.error(self._row.name, what, remedy)
 
     def warn(self, what: str, remedy: str) -> None:
         self._report.warn(self._row.name, what, remedy)
+
+    def _examine_listing(self) -> FunctionConfig | None:
+        """Looks whether CVAT would list it, and the others beside it."""
+        remedy = f"correct its function.yaml, and {self.redeploy}"
+        if not self._spec.get("description"):
+            self.error("it has no description: CVAT fails on the whole list of functions", remedy)
+        findings = [
+            f
+            for f in check_function_yaml(Document(dict(self._described)))
+            if f.rule.startswith(("annotations.", "labels."))
+        ]
+        for finding in findings:
+            add = self.error if finding.severity == "error" else self.warn
+            what = f"{finding.field}: expected {finding.expected}, got {finding.got}; {finding.why}"
+            add(what, finding.remedy or remedy)
+        try:
+            return config_of(self._described)
+        except StartupError as error:
+            if not findings:
+                self.error(str(error), remedy)
+            return None
 
     def _can_answer(self) -> bool:
         state = self._row.state
@@ -197,7 +195,7 @@ class _ServedFunction:
         elif state in ("unhealthy", "error"):
             message = str(self._status.get("message") or "").strip().splitlines()
             what = f"its state is {state}" + (f": {message[0][:200]}" if message else "")
-            self.error(what + self._killed(), self.redeploy)
+            self.error(what + self._killed(), f"{self.logs}; {self.redeploy}")
         elif state not in ("ready", "scaledToZero", "imported"):
             self.error(f"its state is {state}", self.redeploy)
         return state in ("ready", "scaledToZero")
@@ -239,10 +237,10 @@ class _DeployedFunction(_ServedFunction):
     ):
         super().__init__(row, described, dashboard, report)
         self._docker, self._container = docker, docker.of_function(row.name, dashboard.namespace)
-        name = self._container.name if self._container else ""
-        gone = "its log says why" if docker.problem else "its log is gone with its container"
-        why = f"docker logs {name} says why" if name else gone
-        self.logs, self.redeploy = f"docker logs {name} says more", f"{why}; {_REDEPLOY}"
+        if self._container:
+            self.logs = f"docker logs {self._container.name} says more"
+        else:
+            self.logs = "its log says more" if docker.problem else "its log is gone with its container"
 
     def _busy(self) -> tuple[str, str]:
         remedy = f"if nobody deploys it: nuctl delete function {self._row.name} --force, then deploy it again"

@@ -6,7 +6,7 @@ Coordinates are written in hundredths of a pixel, which is what CVAT's UI keeps;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,25 +60,23 @@ def parse_shape(value: Any, name: str) -> Shape:
     else:
         kind, where, rotation = "rectangle", name, 0.0
         points = coordinates(value, name, 'a shape {"type", "points"} or a box [xtl, ytl, xbr, ybr]')
-    if kind == "rectangle":
-        check(len(points) == 4, where, "4 numbers, xtl, ytl, xbr, ybr", points)
-        left, right = sorted((points[0], points[2]))
-        top, bottom = sorted((points[1], points[3]))
-        check(right > left and bottom > top, where, "a box with an area", points)
-        return Rectangle(box_xyxy=(left, top, right, bottom), rotation=rotation)
-    if kind == "ellipse":
-        check(len(points) == 4, where, "4 numbers, cx, cy, right x, top y", points)
-        cx, cy, right, top = points
-        check(right > cx and top < cy, where, "an ellipse with an area", points)
-        return Ellipse(center_xy=(cx, cy), radii_xy=(right - cx, cy - top), rotation=rotation)
     if kind == "mask":
         return _mask(points, where)
-    if not isinstance(kind, str) or kind not in _POINT_SHAPES:
+    if kind == "rectangle":
+        check(len(points) == 4, where, "4 numbers, xtl, ytl, xbr, ybr", points)
+        (left, right), (top, bottom) = sorted(points[0::2]), sorted(points[1::2])
+        check(right > left and bottom > top, where, "a box with an area", points)
+        points = [left, top, right, bottom]
+    elif kind == "ellipse":
+        check(len(points) == 4, where, "4 numbers, cx, cy, right x, top y", points)
+        check(points[2] > points[0] and points[3] < points[1], where, "an ellipse with an area", points)
+    elif isinstance(kind, str) and kind in FEWEST_POINTS:
+        fewest = FEWEST_POINTS[kind]
+        expected = f"x and y of {fewest} point{'s' if fewest > 1 else ''} or more"
+        check(len(points) % 2 == 0 and len(points) >= 2 * fewest, where, expected, points)
+    else:
         raise BadRequest.field(f"{name}.type", "rectangle, ellipse, polygon, polyline, points, cuboid or mask", kind)
-    fewest = FEWEST_POINTS[kind]
-    expected = f"x and y of {fewest} point{'s' if fewest > 1 else ''} or more"
-    check(len(points) % 2 == 0 and len(points) >= 2 * fewest, where, expected, points)
-    return _POINT_SHAPES[kind](points_xy=np.array(points, np.float64))
+    return shape_of_points(kind, points, rotation)
 
 
 def shape_points(shape: Shape) -> list[float]:
@@ -106,6 +104,29 @@ def shape_points(shape: Shape) -> list[float]:
     raise TypeError(f"a {shape.type} has no points")
 
 
+def shape_of_points(kind: str, points: Sequence[float], rotation: float = 0.0) -> Shape:
+    """The inverse of `shape_points`.
+
+    Args:
+        kind: The type of the shape.
+        points: What `shape_points` returned.
+        rotation: Of a rectangle or an ellipse, in degrees.
+
+    Raises:
+        ValueError: They are not the points of a shape of that type.
+    """
+    if kind == "mask":
+        return rle_to_mask(points)
+    if kind in _POINT_SHAPES:
+        return _POINT_SHAPES[kind](points_xy=np.array(points, np.float64))
+    a, b, c, d = points
+    if kind == "rectangle":
+        return Rectangle(box_xyxy=(a, b, c, d), rotation=rotation)
+    if kind == "ellipse":
+        return Ellipse(center_xy=(a, b), radii_xy=(c - a, b - d), rotation=rotation)
+    raise ValueError(f"a {kind} has no points")
+
+
 def rounded(values: ArrayLike) -> list[float]:
     """Coordinates as JSON has them: flat, in hundredths.
 
@@ -122,9 +143,8 @@ def _mask(points: list[float], where: str) -> Mask:
     # Checked before anything of the box's size is allocated.
     check((right - left + 1) * (bottom - top + 1) <= max_pixels(), where, "a mask no larger than an image", points)
     try:
-        mask = rle_to_mask(points)
+        mask = cropped(rle_to_mask(points))
     except ValueError as error:
         raise BadRequest(f"{where}: {error}") from error
-    mask = cropped(mask)
     check(mask.bitmap.size > 0, where, "a mask with at least one pixel", points)
     return mask

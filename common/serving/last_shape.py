@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.cvat.shape_json import shape_points
-from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
+from common.cvat.shape_json import shape_of_points, shape_points
+from common.shapes import Ellipse, Mask, Rectangle, Shape
 from common.vision.image import max_pixels
 
 _LARGEST_MASK = 4096
-_POINT_SHAPES: dict[str, type[Polygon | Polyline | Points | Cuboid]] = {
-    kind.type: kind for kind in (Polygon, Polyline, Points, Cuboid)
-}
 
 
 def pack_shape(shape: Shape) -> list[Any]:
@@ -65,14 +62,7 @@ def unpack_shape(packed: Any) -> Shape:
         numbers = np.frombuffer(data, "<f4").astype(np.float64)
         if not np.isfinite(numbers).all():
             raise ValueError("not finite")
-        if kind in _POINT_SHAPES:
-            return _POINT_SHAPES[kind](points_xy=numbers)
-        a, b, c, d = numbers.tolist()
-        if kind == "rectangle":
-            return Rectangle(box_xyxy=(a, b, c, d), rotation=float(more))
-        if kind == "ellipse":
-            return Ellipse(center_xy=(a, b), radii_xy=(c - a, b - d), rotation=float(more))
-        raise ValueError("of no type")
+        return shape_of_points(kind, numbers.tolist(), float(more))
     except (TypeError, ValueError, OverflowError, zlib.error) as error:
         raise ValueError(f"not a packed shape: {error}") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cvat_sdk.masks import decode_mask, encode_mask
 
-from common.cvat.shape_json import parse_shape, shape_points, write_shape
+from common.cvat.shape_json import parse_shape, shape_of_points, shape_points, write_shape
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from tests.ascii import bitmap
 
@@ -45,6 +45,20 @@ def test_a_mask_is_what_the_sdk_makes_of_it() -> None:
     again = parse_shape({"type": "mask", "points": encode_mask(PIXELS)}, "shape")
     assert again.box_xyxy == (1, 1, 5, 3)
     np.testing.assert_array_equal(decode_mask(shape_points(again), image_width=6, image_height=4), PIXELS)
+
+
+@pytest.mark.parametrize(("shape", "written"), WRITTEN, ids=lambda v: getattr(v, "type", ""))
+def test_points_and_back(shape: Shape, written: dict) -> None:
+    again = shape_of_points(shape.type, shape_points(shape), getattr(shape, "rotation", 0.0))
+    assert write_shape(again) == written
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"), [("rectangle", [1, 2, 3]), ("polygon", [1, 2, 3]), ("tag", [1, 2, 3, 4]), ("mask", [1, 2])]
+)
+def test_points_of_no_such_shape_are_refused(kind: str, points: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        shape_of_points(kind, points)
 
 
 @pytest.mark.parametrize("shape", [Tag(), Skeleton(joints=())], ids=lambda shape: shape.type)

@@ -34,6 +34,7 @@ _LONGEST_TEXT = 2000
 
 
 def main() -> None:
+    """Loads the function of the command line and answers the messages on its connection until that is closed."""
     directory, module_name, function_name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     connection = socket.socket(fileno=int(sys.argv[4]))
     worker = _Worker(directory, module_name, function_name)

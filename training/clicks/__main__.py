@@ -19,7 +19,14 @@ from training.clicks.trial import click_ious, track_ious
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains or measures; returns the exit status."""
+    """Trains or measures.
+
+    Args:
+        arguments: Of the command line; None for those of this process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.clicks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=26, help="of computing time, all cores together (default: 26)")
     parser.add_argument("--out", type=Path, help="where the folder with the network goes")
@@ -41,7 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(folder: Path) -> None:
-    """Prints mean IoUs."""
+    """Prints mean IoUs of clicks, boxes and following.
+
+    Args:
+        folder: The network's.
+    """
     for prompt in ("click", "box"):
         ious = click_ious(folder, 200, prompt=prompt)
         print(

@@ -26,14 +26,23 @@ class Clip:
 
 
 def still(seed: int, size_hw: tuple[int, int]) -> Scene:
-    """A scene of circles, squares, triangles, or of bars and tiles."""
+    """A scene of circles, squares, triangles, or of bars and tiles.
+
+    Args:
+        seed: The same seed and size give the same scene.
+        size_hw: (height, width) in pixels.
+    """
     return (draw_shapes, draw_rectangles, draw_shapes, draw_single)[seed % 4](seed, size_hw)
 
 
 def clip(seed: int, length: int, size_hw: tuple[int, int], *, occluded: bool | None = None) -> Clip:
     """A shape cut out of one scene that moves, turns and grows a little over another one.
 
-    occluded: whether some shape of the other scene lies on top of it; None: by chance.
+    Args:
+        seed: The same seed, length and size give the same clip.
+        length: Number of frames.
+        size_hw: (height, width) in pixels.
+        occluded: Whether a shape of the other scene lies on top of it; None: by chance.
     """
     rng = np.random.default_rng(seed)
     cast, stage = _cast(rng, size_hw), draw_shapes(int(rng.integers(2**31)), size_hw)
@@ -67,12 +76,24 @@ def clip(seed: int, length: int, size_hw: tuple[int, int], *, occluded: bool | N
 
 
 def large_enough(mask: Bitmap) -> bool:
-    """Whether there is something to click on."""
+    """Whether there is something to click on.
+
+    Args:
+        mask: (H, W) bool.
+    """
     return int(np.count_nonzero(mask)) >= _FEWEST_PIXELS
 
 
 def click_inside(mask: Bitmap, rng: np.random.Generator) -> tuple[float, float]:
-    """A point (x, y) on a mask, rather in its middle than at its edge."""
+    """A point on a mask, rather in its middle than at its edge.
+
+    Args:
+        mask: (H, W) bool with at least one pixel.
+        rng: The source of chance.
+
+    Returns:
+        (x, y) in pixels.
+    """
     distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     rows, columns = np.nonzero(distance >= rng.uniform(0.2, 0.9) * distance.max())
     i = int(rng.integers(len(rows)))
@@ -80,7 +101,16 @@ def click_inside(mask: Bitmap, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def box_around(mask: Bitmap, rng: np.random.Generator, slack: float = 0.08) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) around a mask, each side off by up to `slack` of the box."""
+    """A box around a mask.
+
+    Args:
+        mask: (H, W) bool with at least one pixel.
+        rng: The source of chance.
+        slack: How far each side may be off, as a part of the box.
+
+    Returns:
+        (left, top, right, bottom) in pixels.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
     size = np.array([box[2] - box[0], box[3] - box[1]] * 2)

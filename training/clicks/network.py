@@ -108,7 +108,12 @@ def image_processor() -> Any:
 
 
 def save_network(network: Any, folder: Path) -> None:
-    """Writes a folder as a hub's, with the weights in half precision: they are half as large, and as good."""
+    """Writes a folder as a hub's, with the weights in half precision: they are half as large, and as good.
+
+    Args:
+        network: An EdgeTAM.
+        folder: Where the files go.
+    """
     import copy
 
     import torch
@@ -118,7 +123,11 @@ def save_network(network: Any, folder: Path) -> None:
 
 
 def load_network(folder: Path) -> Any:
-    """What `save_network` wrote, in single precision."""
+    """What `save_network` wrote, in single precision.
+
+    Args:
+        folder: Where the files are.
+    """
     import torch
 
     return offline_transformers().EdgeTamVideoModel.from_pretrained(folder, dtype=torch.float32)

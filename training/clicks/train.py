@@ -62,7 +62,16 @@ def train(
 ) -> Any:
     """A network trained for about so many seconds of this process's own time, on so many drawings.
 
-    start: the folder of one that knows clicks already, and is only taught to follow; None for one with random weights.
+    Args:
+        seconds: Computing time, all cores together.
+        seed: Of the weights and of the drawings.
+        stills: How many scenes to learn clicks on.
+        clips: How many clips to learn following on.
+        start: The folder of a network that knows clicks already and only learns to follow; None for random weights.
+        say: Called with each line of progress.
+
+    Returns:
+        An EdgeTAM for inference, in single precision.
     """
     import torch
 
@@ -72,27 +81,27 @@ def train(
     network = (load_network(start) if start else make_network()).train(False).requires_grad_(True)
     network.mask_decoder.dynamic_multimask_via_stability = False
     network.spatial_perceiver._forward_2d = partial(latents_of_windows, network.spatial_perceiver)
-    pictures = draw_stills(stills, seed)
+    pictures = _draw_stills(stills, seed)
     if start is None:
         say(f"clicks, on {stills} drawings")
-        learn(network, _STILLS_SHARE * seconds, lambda _: _loss_of_stills(network, pictures, rng), say)
+        _optimize(network, _STILLS_SHARE * seconds, lambda _: _loss_of_stills(network, pictures, rng), say)
     network.vision_encoder.train(False).requires_grad_(False)
-    known = [known_of(network, scene) for scene in pictures]
-    films = [known_of(network, frames) for frames in draw_clips(clips, seed)]
+    known = [_encoded(network, scene) for scene in pictures]
+    films = [_encoded(network, frames) for frames in _draw_clips(clips, seed)]
     say(f"following, in {clips} clips")
 
     def loss(step: int) -> Any:
         if step % 5 == 0:  # lest clicks be forgotten
-            return still_loss(network, [known[i] for i in rng.integers(len(known), size=_STILL_BATCH)], rng)
-        return clip_loss(network, [films[i] for i in rng.integers(len(films), size=_CLIP_BATCH)], rng)
+            return _still_loss(network, [known[i] for i in rng.integers(len(known), size=_STILL_BATCH)], rng)
+        return _clip_loss(network, [films[i] for i in rng.integers(len(films), size=_CLIP_BATCH)], rng)
 
-    learn(network, (1 if start else 1 - _STILLS_SHARE) * seconds, loss, say)
+    _optimize(network, (1 if start else 1 - _STILLS_SHARE) * seconds, loss, say)
     network.mask_decoder.dynamic_multimask_via_stability = True
     del network.spatial_perceiver._forward_2d  # the class's own is left
     return network.train(False).requires_grad_(False)
 
 
-def learn(network: Any, seconds: float, loss_of_step: Callable[[int], Any], say: Callable[[str], None]) -> None:
+def _optimize(network: Any, seconds: float, loss_of_step: Callable[[int], Any], say: Callable[[str], None]) -> None:
     """Changes what of a network may be changed, for so many seconds of this process's own time."""
     import torch
 
@@ -122,10 +131,10 @@ def _loss_of_stills(network: Any, pictures: Sequence[Sequence[Sample]], rng: np.
     known = [
         [Known(tuple(each[i] for each in maps), sample.mask) for sample in scene] for i, scene in enumerate(scenes)
     ]
-    return still_loss(network, known, rng)
+    return _still_loss(network, known, rng)
 
 
-def known_of(network: Any, samples: Sequence[Sample]) -> list[Known]:
+def _encoded(network: Any, samples: Sequence[Sample]) -> list[Known]:
     """Samples, encoded for good; those that share their pixels share their maps."""
     import torch
 
@@ -137,7 +146,15 @@ def known_of(network: Any, samples: Sequence[Sample]) -> list[Known]:
 
 
 def latents_of_windows(perceiver: Any, features: Any) -> tuple[Any, Any]:
-    """What EdgeTAM's perceiver makes of the windows of (B, C, h, w) features; that of transformers takes no batches."""
+    """What EdgeTAM's perceiver makes of the windows of features; that of transformers takes no batches.
+
+    Args:
+        perceiver: The network's spatial perceiver.
+        features: (B, C, h, w) float32.
+
+    Returns:
+        The latents (B, N, C) and their position encodings.
+    """
     batch, channels, height, _ = features.shape
     across = math.isqrt(perceiver.num_latents_2d)
     side = height // across
@@ -152,7 +169,7 @@ def latents_of_windows(perceiver: Any, features: Any) -> tuple[Any, Any]:
     return perceiver.layer_norm(latents), places.flatten(2).transpose(1, 2)
 
 
-def draw_stills(count: int, seed: int = 0) -> list[list[Sample]]:
+def _draw_stills(count: int, seed: int = 0) -> list[list[Sample]]:
     """For each scene one sample for every shape on it, sharing the picture; other scenes for each seed, 0 to 99."""
     processor = image_processor()
     scenes = []
@@ -161,13 +178,13 @@ def draw_stills(count: int, seed: int = 0) -> list[list[Sample]]:
         things = [thing for thing in scene.things if large_enough(thing.mask)]
         if things:
             pixels = processor(scene.image, return_tensors="np")["pixel_values"][0]
-            scenes.append([Sample(pixels, squared(thing.mask)) for thing in things])
+            scenes.append([Sample(pixels, _squared(thing.mask)) for thing in things])
         if len(scenes) == count:
             break
     return scenes
 
 
-def draw_clips(count: int, seed: int = 0) -> list[list[Sample]]:
+def _draw_clips(count: int, seed: int = 0) -> list[list[Sample]]:
     """For each clip its frames in order; the first shows the whole shape, or enough of it. Seeds as for stills."""
     processor = image_processor()
     clips = []
@@ -175,46 +192,54 @@ def draw_clips(count: int, seed: int = 0) -> list[list[Sample]]:
         moving = clip(each, _CLIP_LENGTH, _SIZES[each % len(_SIZES)])
         if large_enough(moving.masks[0]):
             pixels = processor(list(moving.images), return_tensors="np")["pixel_values"]
-            clips.append([Sample(p, squared(mask)) for p, mask in zip(pixels, moving.masks, strict=True)])
+            clips.append([Sample(p, _squared(mask)) for p, mask in zip(pixels, moving.masks, strict=True)])
         if len(clips) == count:
             break
     return clips
 
 
-def squared(mask: Bitmap) -> Bitmap:
+def _squared(mask: Bitmap) -> Bitmap:
     """A mask stretched to the square that the network sees."""
     covered = cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(covered > 0.5)
 
 
-def still_loss(network: Any, scenes: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
+def _still_loss(network: Any, scenes: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
     """The loss of some prompts for each scene, all of one kind; for clicks, of the correcting ones too."""
     import torch
 
-    maps = stacked([scene[0] for scene in scenes])
+    maps = _stacked([scene[0] for scene in scenes])
     maps[-1] = maps[-1] + network.no_memory_embedding.reshape(1, -1, 1, 1)
     maps = [each.repeat_interleave(_PROMPTS_EACH, dim=0) for each in maps]
     samples = [scene[i] for scene in scenes for i in rng.integers(len(scene), size=_PROMPTS_EACH)]
     truth = torch.from_numpy(np.stack([sample.mask for sample in samples]))
     kind = str(rng.choice(_PROMPTS, p=_PROMPT_CHANCES))
     if kind == "box":
-        return prediction_loss(decode(network, maps, boxes=[box_around(s.mask, rng) for s in samples]), truth)
+        return _prediction_loss(decode(network, maps, boxes=[box_around(s.mask, rng) for s in samples]), truth)
     points, labels = [[click_inside(sample.mask, rng)] for sample in samples], [[1] for _ in samples]
     prediction = decode(network, maps, points, labels, several=rng.random() < _SEVERAL)
-    loss = prediction_loss(prediction, truth)
+    loss = _prediction_loss(prediction, truth)
     if kind == "clicks":
         shown = prediction.best_logits().detach()
         for i, mask in enumerate(truth.numpy()):
             correct(points[i], labels[i], mask, resized(shown[i : i + 1])[0].numpy() > 0, rng)
         hint = shown[:, None].clamp(-32, 32) if rng.random() < 0.7 else None
-        loss = loss + prediction_loss(decode(network, maps, points, labels, hint=hint), truth)
+        loss = loss + _prediction_loss(decode(network, maps, points, labels, hint=hint), truth)
     return loss
 
 
 def correct(
     points: list[tuple[float, float]], labels: list[int], truth: Bitmap, shown: Bitmap, rng: np.random.Generator
 ) -> None:
-    """Adds the click that someone would make next: into the larger of what is missing and what is too much."""
+    """Adds the click that someone would make next: into the larger of what is missing and what is too much.
+
+    Args:
+        points: The clicks (x, y) so far; extended in place.
+        labels: 1 for a positive click, 0 for a negative one; extended in place.
+        truth: (H, W) bool, the shape.
+        shown: (H, W) bool, what the network has found.
+        rng: The source of chance.
+    """
     missing, wrong = truth & ~shown, shown & ~truth
     label = int(np.count_nonzero(missing) >= np.count_nonzero(wrong))
     where = missing if label else wrong
@@ -224,19 +249,19 @@ def correct(
     labels.append(label)
 
 
-def stacked(samples: Sequence[Known]) -> list[Any]:
+def _stacked(samples: Sequence[Known]) -> list[Any]:
     """The feature maps of several samples, (B, C, h, w) float32."""
     import torch
 
     return [torch.stack(each).float() for each in zip(*(sample.maps for sample in samples), strict=True)]
 
 
-def clip_loss(network: Any, clips: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
+def _clip_loss(network: Any, clips: Sequence[Sequence[Known]], rng: np.random.Generator) -> Any:
     """The loss of following one shape of each clip from its first frame on."""
     import torch
 
     length, batch = len(clips[0]), len(clips)
-    maps = [each.unflatten(0, (batch, length)) for each in stacked([each for frames in clips for each in frames])]
+    maps = [each.unflatten(0, (batch, length)) for each in _stacked([each for frames in clips for each in frames])]
     places = network.vision_encoder.neck.position_encoding(maps[-1][:, 0].shape, "cpu", torch.float32)
     places = places.flatten(2).permute(2, 0, 1)
     first: list[tuple[Any, Any, Any]] = []
@@ -249,16 +274,16 @@ def clip_loss(network: Any, clips: Sequence[Sequence[Known]], rng: np.random.Gen
         flat = coarse.flatten(2).permute(2, 0, 1)
         if number == 0:
             seen = coarse + network.no_memory_embedding.reshape(1, -1, 1, 1)
-            prediction = first_prediction(network, [*fine, seen], samples, rng)
+            prediction = _first_prediction(network, [*fine, seen], samples, rng)
         else:
-            seen = remembering(network, flat, places, first, recent).reshape(batch, *coarse.shape[2:], -1)
+            seen = _remembering(network, flat, places, first, recent).reshape(batch, *coarse.shape[2:], -1)
             prediction = decode(network, [*fine, seen.permute(0, 3, 1, 2)])
         if prediction is None:  # given as a mask: that is remembered as it is
             logits = torch.where(truth, 10.0, -10.0)[:, None]
             score = logits.new_full((batch, 1, 1), 10.0)
-            pointer = decode(network, [*fine, coarse], hint=mask_prompt(network, truth)).pointer(network, score)
+            pointer = decode(network, [*fine, coarse], hint=_mask_prompt(network, truth)).pointer(network, score)
         else:
-            total = total + prediction_loss(prediction, truth)
+            total = total + _prediction_loss(prediction, truth)
             shown = prediction.best_logits()
             score = prediction.score
             logits = resized(torch.where(score[:, 0] > 0, shown.flatten(1), -1024.0).view_as(shown))[:, None]
@@ -277,14 +302,14 @@ def clip_loss(network: Any, clips: Sequence[Sequence[Known]], rng: np.random.Gen
     return total / length
 
 
-def first_prediction(network: Any, maps: list[Any], samples: Sequence[Known], rng: np.random.Generator) -> Any:
+def _first_prediction(network: Any, maps: list[Any], samples: Sequence[Known], rng: np.random.Generator) -> Any:
     """What a box finds, as CVAT's rectangles give it; None at times: the shape is then given by its mask."""
     if rng.random() < 0.5:
         return None
     return decode(network, maps, boxes=[box_around(sample.mask, rng) for sample in samples])
 
 
-def remembering(network: Any, flat: Any, places: Any, first: list[Any], recent: list[Any]) -> Any:
+def _remembering(network: Any, flat: Any, places: Any, first: list[Any], recent: list[Any]) -> Any:
     """A frame's coarsest features (h * w, B, C) after a look at the memories: (B, h * w, C)."""
     import torch
 
@@ -310,7 +335,7 @@ def remembering(network: Any, flat: Any, places: Any, first: list[Any], recent: 
     return found.reshape(flat.shape[1], flat.shape[0], -1)
 
 
-def mask_prompt(network: Any, truth: Any) -> Any:
+def _mask_prompt(network: Any, truth: Any) -> Any:
     """Masks (B, SIDE, SIDE) as the decoder takes them for an object that is given by its mask."""
     return network.mask_downsample(truth.float()[:, None])
 
@@ -331,7 +356,15 @@ class Prediction:
         return self.logits[torch.arange(len(self.logits)), self.ious.argmax(dim=1)]
 
     def pointer(self, network: Any, score: Any) -> Any:
-        """The objects' pointers (B, C); those of objects out of sight say so."""
+        """The objects' pointers; those of objects out of sight say so.
+
+        Args:
+            network: The network.
+            score: (B, 1, 1), above 0 for objects in sight.
+
+        Returns:
+            (B, C).
+        """
         import torch
 
         best = self.tokens[torch.arange(len(self.tokens)), self.ious.argmax(dim=1)]
@@ -340,7 +373,15 @@ class Prediction:
 
 
 def encode(network: Any, samples: Sequence[Sample]) -> list[Any]:
-    """The encoder's feature maps (B, C, h, w), finest first."""
+    """The encoder's feature maps of some pictures.
+
+    Args:
+        network: The network.
+        samples: One for each picture.
+
+    Returns:
+        (B, C, h, w) each, finest first.
+    """
     import torch
 
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
@@ -358,7 +399,17 @@ def decode(
     hint: Any = None,
     several: bool = False,
 ) -> Prediction:
-    """The decoder's masks for a prompt each, coordinates in pixels of the square; none: for what memory has found."""
+    """The decoder's masks for a prompt each; without one, for what the memory has found.
+
+    Args:
+        network: The network.
+        maps: Feature maps (B, C, h, w), finest first.
+        points: For each picture its clicks (x, y) in pixels of the square.
+        labels: For each picture, for each click 1 (positive) or 0 (negative).
+        boxes: For each picture (left, top, right, bottom) in pixels of the square.
+        hint: (B, 1, h, w) logits of an earlier mask.
+        several: Three masks for each prompt instead of one.
+    """
     import torch
 
     batch = len(maps[0])
@@ -381,7 +432,7 @@ def decode(
     return Prediction(logits[:, 0], ious[:, 0], tokens[:, 0], score)
 
 
-def prediction_loss(prediction: Prediction, truth: Any) -> Any:
+def _prediction_loss(prediction: Prediction, truth: Any) -> Any:
     """The mean loss of a prediction's masks against (B, SIDE, SIDE) bool; of shapes out of sight, only the score's."""
     from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1_loss
 
@@ -402,7 +453,14 @@ def prediction_loss(prediction: Prediction, truth: Any) -> Any:
 
 
 def resized(logits: Any) -> Any:
-    """Logits (B, h, w) or (B, M, h, w) at the size of the square."""
+    """Logits at the size of the square.
+
+    Args:
+        logits: (B, h, w) or (B, M, h, w).
+
+    Returns:
+        (B, SIDE, SIDE) or (B, M, SIDE, SIDE).
+    """
     from torch.nn.functional import interpolate
 
     layered = logits if logits.ndim == 4 else logits[:, None]

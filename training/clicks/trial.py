@@ -26,7 +26,16 @@ _SIZES = ((480, 640), (640, 480), (360, 640))
 
 
 def click_ious(folder: Path, count: int, *, prompt: str = "click") -> NDArray[np.float64]:
-    """The IoU of the found mask and the shape for one click, or box, on each of `count` shapes."""
+    """How well a prompt finds shapes.
+
+    Args:
+        folder: The network's.
+        count: How many shapes.
+        prompt: "click" or "box".
+
+    Returns:
+        (count,) IoUs of the mask that was found and the shape.
+    """
     function = _start("edgetam", folder)
     rng = np.random.default_rng(TRIAL_SEEDS)
     ious: list[float] = []
@@ -43,7 +52,17 @@ def click_ious(folder: Path, count: int, *, prompt: str = "click") -> NDArray[np
 
 
 def track_ious(folder: Path, count: int, length: int, *, occluded: bool | None = False) -> NDArray[np.float64]:
-    """(count, length - 1) IoUs of the followed shape, frame by frame; NaN where it is out of sight and not reported."""
+    """How well a shape is followed.
+
+    Args:
+        folder: The network's.
+        count: How many clips.
+        length: Frames of each.
+        occluded: As for `clip`.
+
+    Returns:
+        (count, length - 1) IoUs, frame by frame; NaN where the shape is out of sight and reported so.
+    """
     function = _start("edgetam-tracker", folder)
     rows: list[list[float]] = []
     for moving in _clips(count, length, occluded):
@@ -62,7 +81,12 @@ def track_ious(folder: Path, count: int, length: int, *, occluded: bool | None =
 
 
 def iou(a: Bitmap, b: Bitmap) -> float:
-    """Intersection over union of two bitmaps; 1 for two empty ones."""
+    """Intersection over union of two bitmaps; 1 for two empty ones.
+
+    Args:
+        a: (H, W) bool.
+        b: (H, W) bool.
+    """
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0
 

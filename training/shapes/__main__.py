@@ -11,6 +11,14 @@ from training.shapes.train import TASKS, convert, export, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains the networks and writes their files.
+
+    Args:
+        arguments: Of the command line; None for those of this process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m training.shapes",
         description="Trains tiny YOLO networks on drawn shapes and exports them: TASK.pt, TASK.onnx, TASK_e2e.onnx, and "

@@ -66,9 +66,12 @@ class Scene:
 
 
 def draw_shapes(seed: int, size_hw: Size = (480, 640), count: int | None = None) -> Scene:
-    """Circles, squares and triangles, turned anyhow; each covers at most a quarter of what is seen of another.
+    """Circles, squares and triangles at any angle; each covers at most a quarter of the visible part of another.
 
-    count: how many to draw, None for 1 to 5; fewer when there is no room.
+    Args:
+        seed: The same seed and size give the same scene.
+        size_hw: (height, width) in pixels.
+        count: How many to draw; None for 1 to 5. Fewer when there is no room.
     """
     rng = np.random.default_rng(seed)
     canvas = _Canvas(rng, size_hw)
@@ -81,7 +84,12 @@ def draw_shapes(seed: int, size_hw: Size = (480, 640), count: int | None = None)
 
 
 def draw_single(seed: int, size_hw: Size = (480, 640)) -> Scene:
-    """One circle, square or triangle, large and near the middle."""
+    """One circle, square or triangle, large and near the middle.
+
+    Args:
+        seed: The same seed and size give the same scene.
+        size_hw: (height, width) in pixels.
+    """
     rng = np.random.default_rng(seed)
     canvas = _Canvas(rng, size_hw)
     draft = _random_shape(rng, size_hw, (0.16, 0.36), middle=True)
@@ -92,7 +100,10 @@ def draw_single(seed: int, size_hw: Size = (480, 640)) -> Scene:
 def draw_rectangles(seed: int, size_hw: Size = (480, 640), count: int | None = None) -> Scene:
     """Bars (three to four times as long as wide) and tiles (one and a half to twice), at any angle, hardly covered.
 
-    count: how many to draw, None for 1 to 5; fewer when there is no room.
+    Args:
+        seed: The same seed and size give the same scene.
+        size_hw: (height, width) in pixels.
+        count: How many to draw; None for 1 to 5. Fewer when there is no room.
     """
     rng = np.random.default_rng(seed)
     canvas = _Canvas(rng, size_hw)
@@ -108,7 +119,11 @@ def draw_figures(seed: int, size_hw: Size = (480, 640), count: int | None = None
     """Stick figures seen from the front: a figure's left hand is on the right of the picture.
 
     A block covers a hand or a foot of some; some stand partly outside the picture.
-    count: how many to draw, None for 1 to 3; fewer when there is no room.
+
+    Args:
+        seed: The same seed and size give the same scene.
+        size_hw: (height, width) in pixels.
+        count: How many to draw; None for 1 to 3. Fewer when there is no room.
     """
     rng = np.random.default_rng(seed)
     canvas = _Canvas(rng, size_hw)

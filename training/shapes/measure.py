@@ -1,4 +1,4 @@
-"""How good a trained network is on pictures that it has not seen: `python -m training.shapes.measure FILE...`
+"""`python -m training.shapes.measure FILE...`: how good trained networks are on pictures that they have not seen.
 
 Runs each file (.onnx, .pt) with Ultralytics' predictor on freshly drawn scenes of several sizes, none of them the size that
 the network was trained on, and prints one row of a table for it.
@@ -57,7 +57,12 @@ class Tally:
     visibility: list[bool] = field(default_factory=list)
 
     def add(self, truth: Sequence[Thing], found: Sequence[Found]) -> None:
-        """One picture: the most certain first, each takes the best free thing of its class with an IoU over 0.5."""
+        """Adds a picture: the most certain first, each takes the best free thing of its class with an IoU over 0.5.
+
+        Args:
+            truth: What was drawn.
+            found: What the network found.
+        """
         free = list(truth)
         for thing in truth:
             self.counts[thing.class_id] = self.counts.get(thing.class_id, 0) + 1
@@ -95,7 +100,12 @@ class Tally:
 
 
 def average_precision(hits: Sequence[tuple[float, bool]], count: int) -> float:
-    """hits: (score, right) of everything found of a class. count: how many there were to find."""
+    """The area under the curve of precision over recall.
+
+    Args:
+        hits: (score, right) of everything found of a class.
+        count: How many there were to find.
+    """
     right = np.array([r for _, r in sorted(hits, key=lambda hit: -hit[0])], np.float64)
     recall = np.cumsum(right) / count
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
@@ -105,14 +115,24 @@ def average_precision(hits: Sequence[tuple[float, bool]], count: int) -> float:
 
 
 def overlap(thing: Thing, one: Found) -> float:
-    """The IoU by which a thing and what was found are the same or not: of rotated boxes where there are any."""
+    """The IoU that decides whether a thing was found: of rotated boxes where there are any.
+
+    Args:
+        thing: What was drawn.
+        one: What was found.
+    """
     if one.rotated is not None and thing.rotated is not None:
         return rotated_iou(np.array(thing.rotated), one.rotated)
     return box_iou(np.array(thing.box_xyxy), one.box_xyxy)
 
 
 def box_iou(a_xyxy: Floats, b_xyxy: Floats) -> float:
-    """Of two boxes (left, top, right, bottom)."""
+    """Intersection over union of two boxes.
+
+    Args:
+        a_xyxy: (left, top, right, bottom).
+        b_xyxy: (left, top, right, bottom).
+    """
     sides = np.minimum(a_xyxy[2:], b_xyxy[2:]) - np.maximum(a_xyxy[:2], b_xyxy[:2])
     shared = float(np.prod(np.maximum(sides, 0)))
     union = float(np.prod(a_xyxy[2:] - a_xyxy[:2]) + np.prod(b_xyxy[2:] - b_xyxy[:2])) - shared
@@ -120,13 +140,23 @@ def box_iou(a_xyxy: Floats, b_xyxy: Floats) -> float:
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Of two (H, W) bool bitmaps."""
+    """Intersection over union of two bitmaps.
+
+    Args:
+        a: (H, W) bool.
+        b: (H, W) bool.
+    """
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 0.0
 
 
 def rotated_iou(a: Floats, b: Floats) -> float:
-    """Of two (cx, cy, w, h, degrees)."""
+    """Intersection over union of two rotated boxes.
+
+    Args:
+        a: (cx, cy, w, h, degrees).
+        b: (cx, cy, w, h, degrees).
+    """
     shared, own, its_own = shared_areas(*(_rectangle(*box.tolist()) for box in (a, b)))
     union = own + its_own - shared
     return shared / union if union > 0 else 0.0
@@ -138,13 +168,26 @@ def _rectangle(cx: float, cy: float, width: float, height: float, degrees: float
 
 
 def fresh_scenes(task: str, count: int) -> Iterator[Scene]:
-    """`count` scenes for a task with the seeds 0, 1, ... and the sizes of SIZES_HW in turn."""
+    """Scenes with the seeds 0, 1, ... and the sizes of SIZES_HW in turn.
+
+    Args:
+        task: A key of TASKS.
+        count: How many scenes.
+    """
     for seed in range(count):
         yield TASKS[task].draw(seed, SIZES_HW[seed % len(SIZES_HW)])
 
 
 def tally(path: Path, count: int) -> tuple[str, Tally]:
-    """The task of a model file, and what it finds in `count` fresh scenes."""
+    """What a network finds in fresh scenes.
+
+    Args:
+        path: Its file, .onnx or .pt.
+        count: How many scenes.
+
+    Returns:
+        Its task, and the numbers.
+    """
     model = _open(path)
     numbers = Tally()
     for scene in fresh_scenes(model.task, count):
@@ -163,7 +206,12 @@ HEADER = (
 
 
 def row(path: Path, count: int) -> str:
-    """One row of the table for a model file."""
+    """One row of the table for a model file.
+
+    Args:
+        path: The file, .onnx or .pt.
+        count: How many scenes to measure on.
+    """
     task, numbers = tally(path, count)
 
     def mean(values: Sequence[float], form: Callable[[float], str] = "{:.3f}".format) -> str:
@@ -219,6 +267,14 @@ def _found(result: Any) -> Iterator[Found]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table.
+
+    Args:
+        arguments: Of the command line; None for those of this process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.shapes.measure", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a network that training.shapes has made")
     parser.add_argument("--count", type=int, default=200, help="pictures for each file (default: 200)")

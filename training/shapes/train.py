@@ -88,7 +88,17 @@ TASKS = {
 
 
 def train(task: Task, out: Path, threads: int = 2, log: Callable[[str], None] = print) -> Path:
-    """Trains the network of a task and writes the checkpoint `<task>.pt` to a directory; returns its path."""
+    """Trains the network of a task and writes its checkpoint `<task>.pt`.
+
+    Args:
+        task: A value of TASKS.
+        out: The directory for the checkpoint; those of earlier tasks are read from it.
+        threads: CPU threads to use.
+        log: Called with each line of progress.
+
+    Returns:
+        The checkpoint's path.
+    """
     import torch
 
     torch.manual_seed(0)
@@ -173,9 +183,14 @@ def _sample(which: tuple[str, int]) -> Sample:
 def sample(task: Task, number: int) -> Sample:
     """A picture in the network's input size with its truth in parts of that size (0 to 1).
 
-    image (side, side, 3) uint8 RGB; classes (N,); boxes (N, 4) centre and size, or (N, 5) with the angle in radians for
-    obb; masks (side / 4, side / 4) uint8 with the number of the object from 1; joints (N, K, 3) x, y, visible, all 0
-    where not visible.
+    Args:
+        task: A value of TASKS.
+        number: Which picture; 0, 1, ...
+
+    Returns:
+        image (side, side, 3) uint8 RGB; classes (N,); boxes (N, 4) centre and size, or (N, 5) with the angle in radians for
+        obb; masks (side / 4, side / 4) uint8 with the number of the object from 1; joints (N, K, 3) x, y, visible, all 0
+        where not visible.
     """
     seed = FIRST_SEED + number
     rng = np.random.default_rng(seed)
@@ -342,10 +357,17 @@ def _save(task: Task, model: Any, out: Path) -> Path:
 
 
 def export(checkpoint: Path, out: Path) -> list[Path]:
-    """Writes the network of a checkpoint as ONNX files to a directory.
+    """Writes the network of a checkpoint as ONNX files.
 
     `<task>.onnx` gives every candidate and needs non-maximum suppression, `<task>_e2e.onnx` gives the objects themselves;
     a classifier has only the first.
+
+    Args:
+        checkpoint: A file that `train` wrote.
+        out: The directory for the files.
+
+    Returns:
+        Their paths.
     """
     from ultralytics import YOLO
 
@@ -360,7 +382,14 @@ def export(checkpoint: Path, out: Path) -> list[Path]:
 
 
 def convert(onnx_file: Path) -> Path:
-    """Writes an ONNX file as OpenVINO's .xml and .bin in half precision beside it, with the metadata.yaml that goes along."""
+    """Writes an ONNX file as OpenVINO's .xml and .bin in half precision beside it, with a metadata.yaml.
+
+    Args:
+        onnx_file: The file to convert.
+
+    Returns:
+        The path of the .xml file.
+    """
     import onnx
     import openvino
     import yaml

@@ -60,8 +60,9 @@ for function in "${functions[@]}"; do
   } >"$folder/Dockerfile"
   rm -rf "$folder/function" && cp -RL "$directory" "$folder/function"
   docker build --network host -q -t "try-$name" "$folder" >/dev/null
-  rm -rf "$folder/tools" && mkdir "$folder/tools" && tar --exclude=__pycache__ -c tools | tar -x -C "$folder"
-  printf 'FROM try-%s\nCOPY tools /srv/tools\nRUN python -m pip install --no-deps -r /srv/tools/requirements.txt\nWORKDIR /srv\n' "$name" >"$folder/Dockerfile"
+  rm -rf "$folder/tools" "$folder/serverless"
+  tar --exclude=__pycache__ -c tools serverless/collection.py | tar -x -C "$folder"
+  printf 'FROM try-%s\nCOPY tools /srv/tools\nCOPY serverless /srv/serverless\nRUN python -m pip install --no-deps -r /srv/tools/requirements.txt\nWORKDIR /srv\n' "$name" >"$folder/Dockerfile"
   docker build --network host -q -t "try-$name-served" "$folder" >/dev/null
 
   container=$(docker run --detach --user 1000:1000 --read-only --tmpfs /tmp --publish 127.0.0.1::8070 "try-$name-served" \

@@ -28,6 +28,7 @@ from common.networks.runtime import available_cores
 from tests.file_server import CUT, FileServer, file_server
 from tests.tools.serving import Server
 from tools.collection import COLLECTION, ROOT
+from tools.serve.pool import Limits
 from tools.serve.settings import parse_settings
 
 MAIN = """
@@ -481,6 +482,16 @@ def test_options_of_handlers_kinds_libraries_and_the_runtime_are_known(setting: 
     assert parse_settings([setting], functions).of(functions[0].directory) == {name: value}
 
 
+def test_options_of_a_function_without_common_are_those_that_its_files_name(tmp_path: Path) -> None:
+    function = FunctionConfig.load(make_function(tmp_path, "one"))
+    assert parse_settings(["one:BROKEN=1"], [function]).of(function.directory) == {"BROKEN": "1"}
+    with pytest.raises(StartupError, match=r"one does not know the option BROKE; did you mean BROKEN\?"):
+        parse_settings(["one:BROKE=1"], [function])
+    style = FunctionConfig.load(ROOT / "tests/sample_functions/cvat_style")
+    with pytest.raises(StartupError, match=r"cvat-style does not know the option SOMETHING$"):
+        parse_settings(["cvat-style:SOMETHING=1"], [style])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_threads_are_the_cores_divided_by_the_workers_asked_for(tmp_path: Path, workers: int) -> None:
     directory = make_function(tmp_path, "two", workers=2)
@@ -558,6 +569,16 @@ def test_event_timeouts_as_go_writes_them(text: str, seconds: str, tmp_path: Pat
             assert reply.status_code == 200
     finally:
         server.stop()
+
+
+def test_a_limit_that_is_no_number_names_the_field(tmp_path: Path) -> None:
+    directory = make_function(tmp_path, "one")
+    path = directory / "function.yaml"
+    path.write_text(path.read_text().replace("maxRequestBodySize: 100000", "maxRequestBodySize: 32 MB"))
+    with pytest.raises(
+        StartupError, match=r"maxRequestBodySize of the http trigger: expected a whole number, got .*32 MB"
+    ):
+        Limits.load(directory)
 
 
 @pytest.mark.parametrize("text", ["30", "0s", "-1s", "300000000h"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import FunctionConfig, http_trigger, read_yaml
-from common.errors import StartupError
+from common.errors import StartupError, describe
 from common.networks.runtime import threads_per_worker
 from tools import durations
 from tools.workers import messages
@@ -49,16 +49,16 @@ class Limits:
             directory: the function's.
 
         Raises:
-            StartupError: Nuclio would refuse the eventTimeout.
+            StartupError: Nuclio would refuse a value; names it.
         """
         path = directory / "function.yaml"
         spec = read_yaml(path).get("spec") or {}
         trigger = http_trigger(spec)
         attributes = trigger.get("attributes") or {}
         return cls(
-            workers=int(trigger.get("numWorkers") or trigger.get("maxWorkers") or 1),
-            body_bytes=int(attributes.get("maxRequestBodySize") or cls.body_bytes),
-            worker_wait_s=int(trigger.get("workerAvailabilityTimeoutMilliseconds") or 10000) / 1000,
+            workers=_count(trigger, "numWorkers", path) or _count(trigger, "maxWorkers", path) or cls.workers,
+            body_bytes=_count(attributes, "maxRequestBodySize", path) or cls.body_bytes,
+            worker_wait_s=(_count(trigger, "workerAvailabilityTimeoutMilliseconds", path) or 10000) / 1000,
             event_timeout_s=_event_timeout_s(spec, path),
         )
 
@@ -85,6 +85,15 @@ class PoolReply:
             message: what was expected, and what came.
         """
         return cls(status, json.dumps({"error": message}).encode())
+
+
+def _count(values: Mapping[str, Any], name: str, path: Path) -> int | None:
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    if not str(value).isdecimal():
+        raise StartupError(f"{path}: {name} of the http trigger: expected a whole number, got {describe(value)}")
+    return int(value)
 
 
 def _event_timeout_s(spec: Mapping[str, Any], path: Path) -> float | None:

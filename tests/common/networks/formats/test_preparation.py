@@ -1,0 +1,55 @@
+"""From an image to a network's input: where it lies, the order of its channels, the scale of its values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.networks.formats.preparation import Placement, Preparation
+
+RGB = (255, 128, 0)
+MEAN, DEVIATION = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[...] = RGB
+    return image
+
+
+def planes(preparation: Preparation, channels: int = 3, dtype: type = np.float32) -> np.ndarray:
+    """A picture of 20 x 40 in an input of 32 x 32: letterboxed it fills 16 of the rows."""
+    image = picture(20, 40)
+    made = preparation.planes(image, preparation.fit(image.shape[:2], (32, 32)), channels, dtype)
+    assert made.shape == (1, channels, 32, 32) and made.dtype == dtype
+    return made[0]
+
+
+@pytest.mark.parametrize(
+    ("placement", "rows"),
+    [
+        (Placement.CENTERED, range(8, 24)),
+        (Placement.CORNER, range(16)),
+        (Placement.STRETCHED, range(32)),
+        (Placement.CROPPED, range(32)),
+    ],
+)
+def test_where_the_image_lies(placement: Placement, rows: range) -> None:
+    made = planes(Preparation(placement=placement))
+    inside = np.isin(np.arange(32), rows)
+    np.testing.assert_allclose(made[:, inside], np.broadcast_to(np.array(RGB)[:, None, None] / 255, (3, len(rows), 32)))
+    np.testing.assert_allclose(made[:, ~inside], 114 / 255)
+    normalised = planes(Preparation(placement=placement, mean=MEAN, deviation=DEVIATION))
+    expected = (np.array(RGB) - MEAN) / DEVIATION
+    np.testing.assert_allclose(normalised[:, inside], np.broadcast_to(expected[:, None, None], (3, len(rows), 32)))
+    assert (normalised[:, ~inside] == 0).all()
+
+
+def test_channels() -> None:
+    np.testing.assert_allclose(planes(Preparation(bgr=True))[:, 16, 16], np.array(RGB[::-1]) / 255)
+    # The mean and the deviation are those of the input's order.
+    swapped = planes(Preparation(bgr=True, mean=MEAN, deviation=DEVIATION))[:, 16, 16]
+    np.testing.assert_allclose(swapped, (np.array(RGB[::-1]) - MEAN) / DEVIATION)
+    grey = 0.299 * 255 + 0.587 * 128
+    np.testing.assert_allclose(planes(Preparation(), channels=1)[:, 16, 16], [grey / 255], atol=0.5 / 255)
+    assert planes(Preparation(), dtype=np.float16)[0, 16, 16] == 1

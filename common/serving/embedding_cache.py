@@ -31,9 +31,9 @@ Arrays = dict[str, NDArray[np.generic]]
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64, "U8": np.uint8}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
-_LOCKS = 64  # files; two keys that share one wait for each other now and then, and that is all
-_LARGE = 2**20  # bytes; a file of this size is worth a look at the whole directory
-_LOOK_EVERY = 64  # smaller files
+_LOCKS = 64  # files; two keys that share one sometimes wait for each other
+_LARGE = 2**20  # bytes; after a file of this size, the directory's size is checked
+_LOOK_EVERY = 64  # or after so many smaller files
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DIGEST_SIZE = 32  # bytes before an embedding in the store
 _STORE_EXPIRY = 3600.0  # seconds after the last use
@@ -125,7 +125,7 @@ class EmbeddingCache:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             os.utime(path)
             return unpack(data)
-        except (OSError, ValueError):  # not there, gone since, empty or damaged: all the same to the caller
+        except (OSError, ValueError):  # missing, removed meanwhile, empty or damaged
             return None
 
     def put(self, key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -140,7 +140,7 @@ class EmbeddingCache:
     def get_or_make(
         self, key: str, make: Callable[[], Mapping[str, NDArray[np.generic]]]
     ) -> tuple[Mapping[str, NDArray[np.generic]], str]:
-        """The arrays under a key, made when nobody has them yet.
+        """The arrays under a key, made when they are not kept anywhere yet.
 
         Calls for the same key at the same time make them once, in threads and processes alike.
 
@@ -182,7 +182,7 @@ class EmbeddingCache:
             return None
         digest, data = stored[:_DIGEST_SIZE], memoryview(bytearray(stored))[_DIGEST_SIZE:]
         if _digest(data) != digest:
-            _LOG.warning("An embedding in the store is damaged, and is made anew")
+            _LOG.warning("An embedding in the store is damaged, and is made again")
             return None
         return data, unpack(data)
 

@@ -23,7 +23,7 @@ from common.serving.compression import gzipped
 from common.serving.stages import Stages
 from common.vision.image import max_pixels
 
-# In characters; Nuclio's log pipe blocks for good on records over some 200 kB.
+# In characters; Nuclio's log pipe blocks forever on records over some 200 kB.
 _LONGEST_MESSAGE = 500
 _LONGEST_TRACE = 8000
 
@@ -89,7 +89,7 @@ def start(context: Context, main_file: str) -> None:
         context.user_data.function = kinds.load(config)
         context.user_data.name = config.name
     except Exception as error:
-        # The wrapper prints the traceback of what goes on from here.
+        # The wrapper prints the traceback.
         context.logger.error_with("The function can't start", error=_message(error))
         raise
     context.logger.info_with(

@@ -21,14 +21,14 @@ from common.errors import BadRequest, Gone, ModelError, Unavailable, describe
 from common.serving.store import Store, StoreDown
 
 VERSION = 2
-EXPIRY = 8 * 3600.0  # seconds after its last use in which a state can be taken up again; CVAT's signature lives as long
+EXPIRY = 8 * 3600.0  # seconds after its last use in which a state can be used again; CVAT's signature is valid as long
 _LARGEST = 32 * 2**20  # bytes, inflated
-_PIECE = 512  # bytes; smaller ones are as well off in the payload
+_PIECE = 512  # bytes; smaller ones stay in the payload
 _MOST_PIECES = 256  # in one state
-_PIECE_CODE = 1  # of msgpack's own types of applications
+_PIECE_CODE = 1  # among msgpack's types that are free for applications
 _KEY, _CHECK = 16, 12  # bytes
-_GET_DEADLINE = 5.0  # seconds: without its pieces a state is lost
-_PUT_DEADLINE = 2.0  # a store that is slower than that is not worth waiting for: the state can travel whole
+_GET_DEADLINE = 5.0  # seconds; without its pieces a state is lost
+_PUT_DEADLINE = 2.0  # with a store that is slower, the whole state travels
 
 
 class StoredPiece(bytes):
@@ -106,10 +106,10 @@ class States:
         return [_resolved(value, pieces) for value in values]
 
     def _fetch(self, wanted: dict[bytes, tuple[bytes, str]]) -> dict[bytes, StoredPiece]:
-        """Reference -> its piece, for references with their keys and the fields they stand in."""
+        """Reference -> its piece, for references with their keys and the fields they are in."""
         if self._store is None:
             field = next(iter(wanted.values()))[1]
-            raise Unavailable(f"{field}: the state lies in a store, and this function knows of none")
+            raise Unavailable(f"{field}: the state is in a store, and this function has none configured")
         try:
             keys = [self._name(key) for key, _ in wanted.values()]
             found = self._store.get(keys, expiry=EXPIRY, deadline=_GET_DEADLINE)

@@ -21,7 +21,7 @@ from common.errors import StartupError
 DEFAULT_PORT = 6666  # of CVAT's own
 _CONNECT_TIMEOUT = 0.25  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds in which a store that failed is not asked again
-_LATER_DEADLINE = 5.0  # seconds for a write that nobody waits for
+_LATER_DEADLINE = 5.0  # seconds for a write in the background
 _LATER_WAITING = 8  # such writes that may wait; one more is dropped
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Store:
     """
 
     def __init__(self, host: str, port: int = DEFAULT_PORT, password: str | None = None):
-        # Imported here and not with the first call: that takes longer than a call may wait.
+        # Imported here, not with the first call: the import takes longer than a call may.
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -181,7 +181,7 @@ class Store:
         thread that can be left behind keeps a deadline for the whole.
         """
         if pause.lasts():
-            raise StoreDown(f"the store at {self._where} is left alone for now, after: {pause.reason}")
+            raise StoreDown(f"the store at {self._where} is not asked at the moment, after: {pause.reason}")
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
         def run() -> None:
@@ -199,7 +199,7 @@ class Store:
             # What the store refuses, to write when it is full, says nothing about what it does otherwise.
             for each in (pause,) if isinstance(error, self._refusal) else (self._reading, self._writing):
                 each.begin(str(error))
-            _LOG.warning("The store at %s can't be used, and is left alone for a while: %s", self._where, error)
+            _LOG.warning("The store at %s can't be used, and is not asked again for a while: %s", self._where, error)
             raise StoreDown(f"the store at {self._where} can't be used: {error}") from error
         pause.end()
         return value  # type: ignore[return-value]

@@ -71,7 +71,7 @@ class SamInteractor:
         self.model_key = f"{self._loaded.key}/{embedding_precision}"
         model = self._loaded.model
         self.check(config, model.config)
-        # The same for all images; the model would compute it anew for every click.
+        # The same for all images; the model would compute it again for every click.
         places = model.get_image_wide_positional_embeddings()
         model.get_image_wide_positional_embeddings = lambda: places
 

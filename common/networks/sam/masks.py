@@ -103,7 +103,7 @@ def one_part(mask: Mask, near_xyxy: BoxXyxy | None) -> Mask:
     Shared is intersection over union, so that neither a speck on the object nor something large beside it is preferred.
 
     Args:
-        mask: The object and what else the model found; parts hang together over edges and corners.
+        mask: The object and what else the model found; pixels of a part touch by edges or corners.
         near_xyxy: The box of the object in the last frame, if it is known.
 
     Returns:

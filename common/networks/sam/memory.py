@@ -87,7 +87,7 @@ def unpack_pointer(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _planes(bits: NDArray[np.uint32], shifts: tuple[int, ...]) -> bytes:
-    """All first bytes, then all second ones, ...: signs and exponents are much alike, and deflate finds that."""
+    """All first bytes, then all second ones, ...: signs and exponents are similar, so they deflate well."""
     planes = np.stack([(bits >> shift) & 0xFF for shift in shifts]).astype(np.uint8)
     return zlib.compress(planes.tobytes(), _LEVEL)
 

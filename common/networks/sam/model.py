@@ -226,7 +226,7 @@ class ExportedEncoder:
         if error > _TOLERANCE[precision]:
             raise StartupError(
                 f"{path}: {self._engine.description} gives other results than torch, off by {error:.2g} of the largest "
-                "value: take another ENGINE"
+                "value: use another ENGINE"
             )
         self.description = self._engine.description
 

@@ -1,8 +1,8 @@
-"""Objects followed through frames by the video memory of SAM 2 and its kin, the memory being all there is of a session.
+"""Objects followed through frames by the video memory of SAM 2 and its relatives; there is no session besides the memory.
 
 The models remember an object by a map of features for each of the last frames and by a pointer, one vector, for some
-frames more. A state holds just what the next frame's prediction reads, so that it can be sent away and taken up again
-by any worker: in the precision in which the model itself keeps it, the result is the same to the last bit.
+frames more. A state holds just what the next frame's prediction reads, so that any worker can
+continue from it: in the precision in which the model itself keeps it, the result is the same to the last bit.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class SamTracker:
         side = self._loaded.side
         if size_hw != (side, side):
             bitmap = interpolate(bitmap, (side, side), mode="bilinear", align_corners=False, antialias=True)
-        # What is thinner than half a pixel there would be gone: then its strongest pixels stand for it.
+        # What is thinner than half a pixel there would vanish: then its strongest pixels represent it.
         return (bitmap >= torch.clamp(bitmap.max(), max=0.5)).float()
 
 

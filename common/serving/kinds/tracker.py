@@ -2,8 +2,8 @@
 
 A handler says that an object is lost by None instead of a shape. CVAT's UI can't take `null` among the shapes of a reply: it
 then updates no object of that tracker any more. So a reply repeats the last shape of a lost object, and names it in the
-field `lost`, a list of indices, which CVAT passes on and ignores. The state goes on as the handler left it: the object is
-found again as soon as it is in sight.
+field `lost`, a list of indices, which CVAT passes on and ignores. The state is the handler's own: the
+object is found again as soon as it is in sight.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Object:
     bare: bool
     """Its shape goes over the wire as a bare box, for servers that don't know shape types."""
     shape: Shape | None
-    """Where it is, or was when it was last seen; None when nobody knows."""
+    """Where it is, or was when it was last seen; None when that is not known."""
     state: Any = None
     """What the handler keeps of it; nothing yet for one that starts here."""
     starts: bool = False
@@ -108,7 +108,7 @@ class Tracker:
         """
         with stages.measure("decode"):
             request = TrackerRequest.parse(body)
-            # All shapes and states are checked before the frame is decoded: a bad one costs nobody time.
+            # All shapes and states are checked before the frame is decoded, which takes longer.
             objects = self._open(request.items)
             image = decode_image(request.image)
         stages.facts |= {"image": f"{image.shape[1]}x{image.shape[0]}", "objects": len(objects)}

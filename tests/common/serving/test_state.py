@@ -164,7 +164,7 @@ class TestWithoutAStore:
     def test_a_reference_to_a_store_is_unavailable_and_any_other_type_refused(self) -> None:
         reference = msgpack.ExtType(1, bytes(28))
         with pytest.raises(
-            Unavailable, match=r"^states\[0\]: the state lies in a store, and this function knows of none$"
+            Unavailable, match=r"^states\[0\]: the state is in a store, and this function has none configured$"
         ):
             States("f").decode([encode_state("f", [reference])], ["states[0]"])
         for other in (msgpack.ExtType(2, bytes(28)), msgpack.ExtType(1, b"short")):

@@ -1,4 +1,4 @@
-"""What all functions share. At the top stands what the author of a model touches; below it are four rooms.
+"""What all functions share: at the top what the author of a model uses, below it four rooms.
 
 | room | what it holds | may import |
 |---|---|---|

@@ -121,7 +121,7 @@ def _tile_size(image: PillowImage.Image) -> tuple[int, int]:
 def _orientation(image: PillowImage.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata is no reason to refuse a sound picture
+    except Exception:  # damaged metadata is no reason to refuse an image whose pixels are intact
         return 1
     return orientation if isinstance(orientation, int) else 1
 
@@ -152,7 +152,7 @@ def _to_8_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
             return (values.astype(np.uint16) >> (depth - 8)).astype(np.uint8)
     exact = values.astype(np.float64)  # one copy, worked on in place: it is eight times the size of the result
     finite = np.isfinite(exact)
-    if not finite.all():  # infinities end up black and white, what is no number black
+    if not finite.all():  # infinities become black and white, NaN becomes black
         black, white = (exact[finite].min(), exact[finite].max()) if finite.any() else (0.0, 0.0)
         np.nan_to_num(exact, copy=False, nan=black, posinf=white, neginf=black)
     exact -= exact.min()

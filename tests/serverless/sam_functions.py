@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.shapes import Mask
+from common.cvat.reply import read_interactor_reply
 from common.vision.mask import mask_to_bitmap
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, Reply
@@ -53,11 +53,7 @@ def click(image: NDArray[np.uint8] | str, *positive: tuple[float, float], **more
 
 def bitmap(reply: Reply | dict[str, Any], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """The full mask of an interactor's reply."""
-    content = reply if isinstance(reply, dict) else reply.json()
-    left, top, right, bottom = content["bounds"]
-    rows = np.array(content["mask"], bool)
-    assert rows.shape == (bottom - top + 1, right - left + 1)
-    return mask_to_bitmap(Mask(bitmap=rows, left=left, top=top), size_hw)
+    return mask_to_bitmap(read_interactor_reply(reply if isinstance(reply, dict) else reply.body), size_hw)
 
 
 def stages(reply: Reply) -> dict[str, float]:

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from common.cvat.reply import read_interactor_reply
 from common.errors import StartupError
+from common.vision.mask import mask_to_bitmap
 from tests.serverless.opencv_scenes import (
     SHAPES,
     Bitmap,
@@ -59,14 +61,9 @@ def corners(box: Any) -> list[list[float]]:
 
 
 def cut_out(function: LoadedFunction, image: Image, *, kind: str = "png", **prompt: Any) -> Bitmap:
-    """The (H, W) bitmap of a reply, put together from its mask and bounds."""
+    """The (H, W) bitmap of a reply."""
     reply = asked(function, {"image": in_base64(image, kind), "pos_points": [], "neg_points": [], **prompt})
-    bitmap = np.zeros(image.shape[:2], np.bool_)
-    left, top, right, bottom = reply["bounds"]
-    rows = np.array(reply["mask"])
-    assert rows.shape == (bottom - top + 1, right - left + 1)
-    bitmap[top : bottom + 1, left : right + 1] = rows != 0
-    return bitmap
+    return mask_to_bitmap(read_interactor_reply(reply), image.shape[:2])
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -284,7 +284,7 @@ class _Drawn:
         return _Grid.over(self.extent_wh)
 
     def area(self) -> Bitmap:
-        """The pixels (h, w) of the patch that show the object, by and large: of a rectangle the ellipse in it."""
+        """The pixels (h, w) of the patch that show the object, roughly: of a rectangle the ellipse in it."""
         grid = self.grid
         bitmap = np.zeros(grid.size_wh[::-1], np.uint8)
         middle = complex(*grid.size_wh) / 2

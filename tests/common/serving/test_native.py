@@ -20,6 +20,8 @@ from cvat_sdk.masks import decode_mask, encode_mask
 from PIL import Image
 
 from common.config import FunctionConfig
+from common.cvat.reply import read_interactor_reply
+from common.cvat.request import interactor_body
 from common.errors import BadRequest, StartupError
 from common.serving import native
 from common.vision.mask import flat_to_mask, mask_to_bitmap
@@ -230,18 +232,13 @@ def test_interaction_gives_the_pixels_that_json_gives() -> None:
         (prompts([(12.0, 12.0), (16.5, 16.5)], [(16.0, 16.0)]), image == RED),
         (prompts([(12.0, 12.0)], box=((0.0, 0.0), (35.0, 40.0))), (image == RED) & (np.arange(90) < 35)[None, :, None]),
     ]
-    encoded = base64.b64encode(png(image)).decode()
     for given, expected in cases:
         shapes = function.detect(None, embedded, given)
         found = decode_mask(shapes[0].points, image_width=90, image_height=60)
         np.testing.assert_array_equal(found, expected.all(axis=2))
-        box = given.bounding_box and [list(corner) for corner in given.bounding_box]
-        body = {"image": encoded, "pos_points": given.pos_points, "neg_points": given.neg_points, "obj_bbox": box}
-        reply = door(body).json()
-        left, top, right, bottom = reply["bounds"]
-        of_json = np.zeros(SIZE_HW, bool)
-        of_json[top : bottom + 1, left : right + 1] = np.array(reply["mask"]) != 0
-        np.testing.assert_array_equal(found, of_json)
+        box = given.bounding_box and (*given.bounding_box[0], *given.bounding_box[1])
+        reply = door(interactor_body(png(image), given.pos_points, given.neg_points, box)).body
+        np.testing.assert_array_equal(found, mask_to_bitmap(read_interactor_reply(reply), SIZE_HW))
     assert function._interactor._handler.embedded == 1
 
 

@@ -16,7 +16,12 @@ from tests.deploy.host import REPOSITORY
 DOCKERFILE = REPOSITORY / "deploy/Dockerfile"
 ENTRIES = [REPOSITORY / "deploy/run.sh", REPOSITORY / "deploy_cpu.sh", REPOSITORY / "deploy_gpu.sh"]
 SCRIPTS = sorted(
-    [*ENTRIES, *(REPOSITORY / "deploy").glob("*/*.sh"), *(REPOSITORY / "tests/deploy/stand_ins").iterdir()]
+    [
+        *ENTRIES,
+        REPOSITORY / "annotate",
+        *(REPOSITORY / "deploy").glob("*/*.sh"),
+        *(REPOSITORY / "tests/deploy/stand_ins").iterdir(),
+    ]
 )
 READERS = {"detector": "DetectorRequest", "interactor": "InteractorRequest", "reid": "ReidRequest"}
 

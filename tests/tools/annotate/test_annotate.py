@@ -691,6 +691,7 @@ def test_ctrl_c_keeps_what_is_done(server: CvatServer, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     status, said = finish(process)
     assert status == 130
+    assert "Finishing the frames in progress; press Ctrl-C again to stop now." in said
     assert "The run was interrupted; --resume continues it." in said
     done = len(by_label(task)["box"])
     assert f"{done} of {count} frames annotated" in said

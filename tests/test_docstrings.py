@@ -13,8 +13,6 @@ import pytest
 from tools.collection import ROOT
 
 FOLDERS = ("common", "tools", "serverless", "deploy", "training")
-# Folders that are still to be brought into this form.
-NOT_YET = ("tools/bench/", "tools/demo/", "tools/export_encoder/", "tools/new/")
 # Methods that other packages' classes and protocols define, where they are documented.
 DEFINED_ELSEWHERE = {"emit", "forward", "detect", "preprocess_image", "init_tracking_state"}
 # What Nuclio calls in every main.py: `start` and `answer` in common/serving/nuclio.py describe them.
@@ -115,8 +113,6 @@ def undocumented(module: Module) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_each_parameter_has_a_line(module: Module) -> None:
-    if module.name.startswith(NOT_YET):
-        pytest.skip("not in this form yet")
     found = undocumented(module)
     assert not found, "\n".join(found)
 

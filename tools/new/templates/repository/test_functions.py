@@ -10,4 +10,5 @@ from tools.collection import function_directories
 
 @pytest.mark.parametrize("directory", function_directories(), ids=lambda d: d.name)
 def test_the_check_finds_nothing(directory: Path) -> None:
+    """`make check FUNCTION=...` prints the findings with their remedies."""
     assert check_function(directory) == []

@@ -103,7 +103,7 @@ class ExportedDetector:
         return to_shapes(found, self._labels, self._joint_threshold)
 
 
-YoloHandler = ExportedDetector  # its name of old, which functions made by earlier versions import
+YoloHandler = ExportedDetector  # the former name, which functions made by earlier versions import
 
 
 def _hints(labels: Labels, layout: str, task: str | None) -> Hints:

@@ -243,7 +243,7 @@ class ExportedModel:
         return Found(detections.scores, detections.classes, boxes)
 
 
-YoloModel = ExportedModel  # its name of old
+YoloModel = ExportedModel  # the former name
 
 
 def model_file(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""An output layout: what the outputs of a kind of model file mean, and all that has to be done about it, in one object.
+"""An output layout: what the outputs of a kind of model file mean, and everything that follows from it, in one object.
 
 A new layout is one `OutputLayout` in the module of its family, listed in `registry`, with its test.
 """

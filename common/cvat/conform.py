@@ -190,7 +190,7 @@ def _check_joints(shape: Skeleton, label: Label, where: str) -> None:
     if len(set(given)) != len(given):
         raise ModelError(f"{where}: a joint is given more than once")
     if not any(joint.visible for joint in shape.joints):
-        raise ModelError(f"{where}: expected at least one visible joint; CVAT drops a skeleton without")
+        raise ModelError(f"{where}: expected at least one visible joint; CVAT drops a skeleton without one")
 
 
 def _conform_joint(joint: Joint, size_hw: tuple[int, int], where: str) -> Joint:

@@ -526,3 +526,11 @@ def test_the_command_works_from_anywhere_and_without_colours_in_a_pipe(tmp_path:
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
     assert done.stdout.startswith("detector · detector check-detector · ")
+
+
+@pytest.mark.parametrize(("runtime", "warns"), [("python:3.11", False), ("python:3.13", False), ("python:3.10", True)])
+def test_another_python_that_the_tools_support_is_no_finding(tmp_path: Path, runtime: str, warns: bool) -> None:
+    directory = copy_of("reid", tmp_path)
+    path = directory / "function.yaml"
+    path.write_text(path.read_text().replace("runtime: python:3.11", f"runtime: {runtime}"))
+    assert (("warning", "run.python") in rules(check_function(directory))) == warns

@@ -31,6 +31,7 @@ from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, event_timeou
 from tools.collection import requirement_files
 from tools.wrapper import Reply
 
+_SUPPORTED_MINORS = (11, 12, 13)  # of Python 3: the collection's tests run on each of them
 IMPORT_LIMIT = DEFAULT_READINESS = 120.0
 """Seconds, Nuclio's own."""
 
@@ -123,7 +124,7 @@ class _Attempt:
 
     def _compare_versions(self) -> None:
         minor = runtime_minor(self._spec.get("runtime"))
-        if minor is not None and minor != sys.version_info.minor:
+        if minor is not None and minor not in (sys.version_info.minor, *_SUPPORTED_MINORS):
             expected = f"this check to run with Python 3.{minor}, the function's"
             why = "what it finds by running the function may differ in the container"
             got = f"Python 3.{sys.version_info.minor}"

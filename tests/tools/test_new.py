@@ -393,10 +393,9 @@ def test_scalars_are_read_back_as_written(text: str) -> None:
 
 def test_the_document_is_what_it_says() -> None:
     labels = make_labels(ODD_NAMES, "pose", ["a", "b"], [(0, 1)])
-    document = Document(
-        "n", "T: x", "detector", "It's 'so'", "cvat.n", "cvat.onnx.base", labels, environment={"IOU": "0.7"}
-    )
+    document = Document("n-1", "detector", "It's 'so'", "cvat.onnx.base", "Note", labels, {"IOU": "0.7"})
+    assert document.text().count("# ") == 2 and "  # Note\n  env:\n" in document.text()  # "# 32 MB" is the other
     content = yaml.safe_load(document.text())
     assert json.loads(content["metadata"]["annotations"]["spec"]) == labels
-    assert content["metadata"]["annotations"]["name"] == "T: x" and content["spec"]["description"] == "It's 'so'"
+    assert content["metadata"]["annotations"]["name"] == "N 1" and content["spec"]["description"] == "It's 'so'"
     assert content["spec"]["env"] == [{"name": "IOU", "value": "0.7"}]

@@ -1,4 +1,4 @@
-"""The text of a function.yaml, written as the collection's own are."""
+"""The text of a function.yaml, written as the collection's own are: `templates/function.yaml`, filled in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from common.config import read_yaml
+
+TEMPLATES = Path(__file__).with_name("templates")
 _PLAIN = re.compile(r"[A-Za-z/][\w ./()+,'-]*[\w./()+]|[A-Za-z]")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+_INSTALL_REQUIREMENTS = """
+    directives:
+      postCopy:
+        - kind: RUN
+          value: pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"""
 
 
 @dataclass(frozen=True)
@@ -17,84 +26,71 @@ class Document:
     """The content of a function.yaml."""
 
     name: str
-    title: str
-    """The name that CVAT shows."""
     kind: str
     description: str
-    image: str
     base_image: str
+    options_remark: str
+    """A comment above the options."""
     labels: Sequence[Mapping[str, Any]] = ()
     """Of a detector, as JSON values."""
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    """Further annotations for CVAT, by name."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Defaults of the options, by name."""
-    build_steps: Sequence[str] = ()
-    """Commands that run when the image is built."""
-    workers: int = 2
-    event_timeout: str = "30s"
-    readiness_seconds: int = 120
-    remarks: Mapping[str, str] = field(default_factory=dict)
-    """Comments to put above lines, by how the line begins: `numWorkers:` -> "each loads its own model"."""
+    own_packages: bool = False
+    """Whether the image gets the packages of the function's own requirements.txt, which take their time to import."""
+    commented: bool = False
+    """Whether to keep the comments of the template."""
+
+    @property
+    def title(self) -> str:
+        """The name that CVAT shows."""
+        return self.name.replace("-", " ").capitalize()
 
     def text(self) -> str:
         """The file's content."""
-        lines: list[str] = []
-        for line in [*self._metadata(), "", *self._spec(), ""]:
-            content = line.strip()
-            for beginning, remark in self.remarks.items():
-                if content.startswith(beginning):
-                    indent = line[: len(line) - len(content)]
-                    lines += [f"{indent}# {part}" for part in remark.splitlines()]
-            lines.append(line)
-        return "\n".join(lines)
+        template, annotations = read_template("function.yaml"), kinds()[self.kind]["annotations"]
+        if not self.commented:
+            template, annotations = (re.sub(r"(?m)^ *#.*\n", "", text) for text in (template, annotations))
+        environment = (f"- name: {name}\n  value: {scalar(value)}" for name, value in self.environment.items())
+        values = {
+            "name": self.name,
+            "title": scalar(self.title),
+            "kind": self.kind,
+            "description": scalar(self.description),
+            "annotations": fill(annotations, {"labels": label_lines(self.labels)}),
+            "event_timeout": "60s" if self.own_packages else "30s",
+            "readiness_seconds": "180" if self.own_packages else "120",
+            "options_remark": f"# {self.options_remark}",
+            "environment": "\n".join(environment),
+            "base_image": self.base_image,
+            "directives": _INSTALL_REQUIREMENTS if self.own_packages else "",
+        }
+        return fill(template, values)
 
-    def _metadata(self) -> list[str]:
-        lines = ["metadata:", f"  name: {self.name}", "  namespace: cvat", "  annotations:"]
-        lines += [f"    name: {scalar(self.title)}", f"    type: {self.kind}"]
-        if self.labels:
-            lines += ["    spec: |", *(f"      {line}" for line in label_lines(self.labels))]
-        else:
-            lines.append('    spec: ""')
-        return lines + [f"    {key}: {scalar(value)}" for key, value in self.annotations.items()]
 
-    def _spec(self) -> list[str]:
-        lines = [
-            "spec:",
-            f"  description: {scalar(self.description)}",
-            "  runtime: python:3.11",
-            "  handler: main:handler",
-            f"  eventTimeout: {self.event_timeout}",
-            f"  readinessTimeoutSeconds: {self.readiness_seconds}",
-            "",
-        ]
-        if self.environment:
-            lines.append("  env:")
-            for name, value in self.environment.items():
-                lines += [f"    - name: {name}", f"      value: {scalar(value)}"]
-            lines.append("")
-        lines += ["  build:", f"    image: {self.image}", f"    baseImage: {self.base_image}"]
-        if self.build_steps:
-            lines += ["    directives:", "      postCopy:"]
-            for step in self.build_steps:
-                lines += ["        - kind: RUN", f"          value: {step}"]
-        return [
-            *lines,
-            "",
-            "  triggers:",
-            "    myHttpTrigger:",
-            "      kind: http",
-            f"      numWorkers: {self.workers}",
-            "      workerAvailabilityTimeoutMilliseconds: 10000",
-            "      attributes:",
-            "        maxRequestBodySize: 33554432 # 32 MB",
-            "",
-            "  platform:",
-            "    attributes:",
-            "      restartPolicy:",
-            "        name: always",
-            "        maximumRetryCount: 3",
-        ]
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """A template with values in it.
+
+    Args:
+        template: Has `{{key}}` where a value belongs.
+        values: By key; one of several lines is indented as its place is.
+    """
+    return re.sub(
+        r"( *)\{\{(\w+)\}\}", lambda place: (place[1] + values[place[2]]).replace("\n", "\n" + place[1]), template
+    )
+
+
+def read_template(name: str) -> str:
+    """The text of a template.
+
+    Args:
+        name: Its file, below `templates`.
+    """
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def kinds() -> dict[str, Any]:
+    """What each kind of function adds to function.yaml: its annotations, and the options of its template."""
+    return read_yaml(TEMPLATES / "kinds.yaml")
 
 
 def scalar(text: str) -> str:
@@ -111,27 +107,24 @@ def scalar(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def label_lines(labels: Sequence[Mapping[str, Any]]) -> list[str]:
+def label_lines(labels: Sequence[Mapping[str, Any]]) -> str:
     """Formats a list of labels as JSON, one label on each line and a skeleton's joints below it.
 
     Args:
         labels: Labels as JSON values.
 
     Returns:
-        The lines.
+        JSON, on several lines.
     """
-    lines = ["["]
-    for i, label in enumerate(labels):
-        comma = "" if i == len(labels) - 1 else ","
-        joints = label.get("sublabels")
-        if not joints:
-            lines.append(f"  {_json(label)}{comma}")
-            continue
-        plain = {key: value for key, value in label.items() if key not in ("sublabels", "svg")}
-        lines.append(f'  {_json(plain)[:-1]}, "sublabels": [')
-        lines += [f"    {_json(joint)}{'' if k == len(joints) - 1 else ','}" for k, joint in enumerate(joints)]
-        lines.append(f'  ], "svg": {_json(label["svg"])}}}{comma}')
-    return [*lines, "]"]
+    return "[\n" + ",\n".join(map(_label, labels)) + "\n]"
+
+
+def _label(label: Mapping[str, Any]) -> str:
+    if not (joints := label.get("sublabels")):
+        return f"  {_json(label)}"
+    plain = {key: value for key, value in label.items() if key not in ("sublabels", "svg")}
+    lines = ",\n".join(f"    {_json(joint)}" for joint in joints)
+    return f'  {_json(plain)[:-1]}, "sublabels": [\n{lines}\n  ], "svg": {_json(label["svg"])}}}'
 
 
 def _json(value: Any) -> str:

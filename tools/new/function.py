@@ -11,24 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from common.cvat.labels import parse_labels
-from tools.collection import COLLECTION
-from tools.new.document import Document
+from tools.collection import COLLECTION, ROOT
+from tools.new.document import TEMPLATES, Document, fill, kinds, read_template
 from tools.new.weights import Facts
 
-TEMPLATES = Path(__file__).with_name("templates")
 _MAIN = COLLECTION / "opencv" / "grabcut" / "main.py"
-_PACKAGED = COLLECTION / "pytorch" / "ultralytics" / "yolo"
+_PACKAGED, _EXPORTED = COLLECTION / "pytorch" / "ultralytics" / "yolo", COLLECTION / "onnx" / "yolo"
 _HANDLER = (
     'from common.networks.exported.handler import ExportedDetector as ModelHandler\n\n__all__ = ["ModelHandler"]\n'
 )
-_REQUIREMENTS = "pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"
-_WHAT = {
-    "detect": "boxes",
-    "segment": "masks",
-    "pose": "skeletons",
-    "obb": "rotated boxes",
-    "classify": "tags",
-}
+_WHAT = {"detect": "boxes", "segment": "masks", "pose": "skeletons", "obb": "rotated boxes", "classify": "tags"}
 
 
 @dataclass(frozen=True)
@@ -74,17 +66,13 @@ def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:
     environment |= {**plan.options, "DEVICE": "cpu"} | ({} if packaged else {"ENGINE": "auto"})
     document = Document(
         name=plan.name,
-        title=plan.name.replace("-", " ").capitalize(),
         kind=plan.kind,
         description=f"Finds {_kinds(plan.labels)} as {_WHAT[facts.task]} ({facts.files[0].name})",
-        image=f"cvat.custom.{plan.name}",
         base_image="cvat.pytorch.base" if packaged else "cvat.onnx.base",
+        options_remark="All options: README.md",
         labels=plan.labels,
         environment=environment,
-        build_steps=(_REQUIREMENTS,) if packaged else (),
-        remarks={"- name: MAX_DET": "All options: README.md"} if facts.task != "classify" else {},
-        event_timeout="60s" if packaged else "30s",
-        readiness_seconds=180 if packaged else 120,
+        own_packages=packaged,
     )
     (folder / "function.yaml").write_text(document.text(), encoding="utf-8")
     if packaged:
@@ -112,26 +100,16 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
         if facts.ultralytics
         else "Unknown: the file doesn't say."
     )
-    options = "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items())
-    where = (
-        "`serverless/pytorch/ultralytics/yolo/README.md`"
-        if facts.files[0].suffix == ".pt"
-        else "`serverless/onnx/yolo/README.md`"
-    )
-    return f"""# {document.title}
-
-{document.description}.
-
-- **Weights**: `{facts.files[0].name}`, {f"layout {facts.layout}, " if facts.layout else ""}task {facts.task}; in this directory.
-- **Licence of the weights**: {licence}
-- **Labels**: `labels.json` is for CVAT: paste it into the Raw tab of the label constructor of a project or task.
-
-| option | here |
-|---|---|
-{options}
-
-All options: {where} of the collection.
-"""
+    values = {
+        "title": document.title,
+        "description": document.description,
+        "file": facts.files[0].name,
+        "model": f"{f'layout {facts.layout}, ' if facts.layout else ''}task {facts.task}",
+        "licence": licence,
+        "options": "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items()),
+        "packaged": (_PACKAGED if document.own_packages else _EXPORTED).relative_to(ROOT).as_posix(),
+    }
+    return fill(read_template("README.weights.md"), values)
 
 
 def _kinds(labels: Sequence[Mapping[str, Any]]) -> str:
@@ -142,63 +120,17 @@ def _kinds(labels: Sequence[Mapping[str, Any]]) -> str:
 
 def _write_template(folder: Path, plan: Plan) -> None:
     shutil.copyfile(TEMPLATES / f"{plan.kind}.py", folder / "model_handler.py")
-    extra: dict[str, dict[str, str]] = {
-        "detector": {},
-        "interactor": {
-            "version": "2",
-            "min_pos_points": "0",
-            "min_neg_points": "0",
-            "startswith_box": "true",
-            "startswith_box_optional": "true",
-            "help_message": "Click on the object, or draw a box around it.",
-        },
-        "tracker": {"supported_shape_types": "rectangle"},
-        "reid": {},
-    }
-    options: dict[str, dict[str, str]] = {
-        "detector": {"THRESHOLD": "0.5", "BRIGHTNESS": "0.6"},
-        "interactor": {"TOLERANCE": "20"},
-        "tracker": {"SEARCH": "2.0"},
-        "reid": {"THRESHOLD": "0.5", "MAX_DISTANCE": "500", "BINS": "8"},
-    }
     document = Document(
         name=plan.name,
-        title=plan.name.replace("-", " ").capitalize(),
         kind=plan.kind,
-        description=f"A {plan.kind} made from the template: say here what it does",
-        image=f"cvat.custom.{plan.name}",
+        description=f"Made from the {plan.kind} template: say here what it does",
         base_image="cvat.opencv.base",
+        options_remark="Options, and what they are unless someone sets them: the keyword arguments of ModelHandler in capitals.",
         labels=plan.labels,
-        annotations=extra[plan.kind],
-        environment=options[plan.kind],
-        remarks={
-            "name: " + plan.name: "The id that CVAT knows the function by: lower-case letters, digits, dashes.",
-            "spec: |": "The labels: what the handler's shapes are called, and of which type they are.",
-            "startswith_box:": 'CVAT takes any text here for true, "false" too: leave the line out when it is not.',
-            "supported_shape_types:": "Any of rectangle, polygon, polyline, points, ellipse, mask.",
-            "eventTimeout:": "A worker that takes longer is killed and loads its model again; CVAT itself waits 120 s.",
-            "env:": "Options, and what they are unless someone sets them: the keyword arguments of ModelHandler in capitals.",
-            "baseImage:": "Or cvat.onnx.base (ONNX Runtime, OpenVINO), cvat.pytorch.base (torch, transformers). Further packages:\n"
-            "a requirements.txt in this directory, installed by directives.postCopy as the collection's functions do.",
-            "numWorkers:": "Each worker is a process with a model of its own.",
-        },
+        environment=kinds()[plan.kind]["options"],
+        commented=True,
     )
     (folder / "function.yaml").write_text(document.text(), encoding="utf-8")
-    (folder / "README.md").write_text(_template_readme(document), encoding="utf-8")
-
-
-def _template_readme(document: Document) -> str:
     options = "\n".join(f"| `{name}` | {value} | |" for name, value in document.environment.items())
-    return f"""# {document.title}
-
-What it does, in one sentence.
-
-- **Source**: where code and model come from.
-- **Licence**: of the code, and of the weights.
-
-| option | default | meaning |
-|---|---|---|
-{options}
-
-**Speed**: measured on what, with which picture.
-"""
+    readme = fill(read_template("README.md"), {"title": document.title, "options": options})
+    (folder / "README.md").write_text(readme, encoding="utf-8")

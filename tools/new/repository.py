@@ -10,21 +10,11 @@ from pathlib import Path
 
 from common.config import read_yaml
 from tools.collection import ROOT
+from tools.new.document import fill, read_template
 
-_TEMPLATES = Path(__file__).with_name("templates") / "repository"
 _COPIED = (
-    *(
-        "common",
-        "tools",
-        "deploy",
-        "deploy_cpu.sh",
-        "deploy_gpu.sh",
-        "annotate",
-        "compose.yaml",
-        "LICENSE",
-        ".gitignore",
-    ),
-    *("pyproject.toml", "docs/deploy.md", "docs/annotate.md", ".github/workflows/release.yml"),
+    *("common", "tools", "deploy", "deploy_cpu.sh", "deploy_gpu.sh", "annotate", "compose.yaml"),
+    *("LICENSE", ".gitignore", "pyproject.toml", "docs/deploy.md", "docs/annotate.md", ".github/workflows/release.yml"),
 )
 _NOT_COPIED = ("__pycache__", "bench", "demo", "new", "export_encoder", "readme_table.py", "try_images.sh")
 _TARGETS_LEFT_OUT = ("demo", "new", "bench")  # of the Makefile
@@ -62,8 +52,7 @@ def write_repository(folder: Path, name: str) -> None:
         ("tests.yml", ".github/workflows/tests.yml"),
         ("test_functions.py", "tests/test_functions.py"),
     ):
-        text = (_TEMPLATES / template).read_text(encoding="utf-8")
-        (folder / path).write_text(text.replace("{{name}}", name), encoding="utf-8")
+        (folder / path).write_text(fill(read_template(f"repository/{template}"), {"name": name}), encoding="utf-8")
     if shutil.which("git"):
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)  # noqa: S603, S607
 

@@ -10,20 +10,10 @@ from typing import Any
 
 from common.errors import StartupError
 from common.vision.image import decode_image
+from tools.new.document import TEMPLATES
 
 PHOTOGRAPH = Path(__file__).parent.parent / "demo" / "cat_mug.jpg"
 _MUG, _LAMP = [58, 180, 308, 355], [145, 0, 318, 85]  # in that photograph: (left, top, right, bottom)
-_TEST = '''"""The replies to the requests of the folder `sample`, through the function's own main.py."""
-
-from pathlib import Path
-
-from tools.sample import differences
-
-
-def test_the_replies_are_the_expected_ones() -> None:
-    """After an intended change write them anew: python -m tools.sample --record DIRECTORY."""
-    assert differences(Path(__file__).parent) == []
-'''
 
 
 def write_sample(folder: Path, kind: str, picture: Path, environment: Mapping[str, str]) -> None:
@@ -47,7 +37,7 @@ def write_sample(folder: Path, kind: str, picture: Path, environment: Mapping[st
     shutil.copyfile(picture, folder / "sample" / picture.name)
     sample = {"environment": dict(environment), "requests": _requests(kind, picture.name)}
     (folder / "sample" / "requests.json").write_text(json.dumps(sample, indent=2) + "\n", encoding="utf-8")
-    (folder / "test_function.py").write_text(_TEST, encoding="utf-8")
+    shutil.copyfile(TEMPLATES / "test_function.py", folder / "test_function.py")
 
 
 def _requests(kind: str, image: str) -> list[dict[str, Any]]:

@@ -50,24 +50,18 @@ class FunctionConfig:
         content = read_yaml(path)
         metadata, spec = section(content, "metadata", path), section(content, "spec", path)
         annotations = section(metadata, "annotations", path, "metadata.")
-        name = metadata.get("name")
-        if not isinstance(name, str) or not name:
-            raise StartupError(f"{path}: metadata.name: expected a text, got {describe(name)}")
-        kind = annotations.get("type")
-        if kind not in KINDS:
-            raise StartupError(
-                f"{path}: metadata.annotations.type: expected one of {', '.join(KINDS)}, got {describe(kind)}"
-            )
+        name: Any = metadata.get("name")
+        StartupError.check(isinstance(name, str) and name, f"{path}: metadata.name", "a text", name)
+        kind: Any = annotations.get("type")
+        StartupError.check(kind in KINDS, f"{path}: metadata.annotations.type", f"one of {', '.join(KINDS)}", kind)
         try:
             labels = parse_labels(annotations.get("spec") or "[]")
         except StartupError as error:
             raise StartupError(f"{path}: metadata.annotations.{error}") from error
         workers = http_trigger(spec).get("numWorkers")
         workers = 1 if workers is None else workers
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise StartupError(
-                f"{path}: numWorkers of the http trigger: expected a whole number of 1 or more, got {describe(workers)}"
-            )
+        are_some = type(workers) is int and workers >= 1
+        StartupError.check(are_some, f"{path}: numWorkers of the http trigger", "a whole number of 1 or more", workers)
         return cls(
             directory=path.parent,
             name=name,
@@ -130,12 +124,11 @@ def http_trigger(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(entries: Any, path: Path) -> dict[str, str]:
-    if not isinstance(entries, list):
-        raise StartupError(f"{path}: spec.env: expected a list of name and value, got {describe(entries)}")
+    StartupError.check(isinstance(entries, list), f"{path}: spec.env", "a list of name and value", entries)
     environment = {}
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
-            raise StartupError(f"{path}: spec.env[{i}]: expected an object with a name, got {describe(entry)}")
+        is_named = isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"]
+        StartupError.check(is_named, f"{path}: spec.env[{i}]", "an object with a name", entry)
         environment[entry["name"]] = _text(entry.get("value"))
     return environment
 

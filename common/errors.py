@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 _LONGEST_MESSAGE = 500
 _LONGEST_TEXT = 40  # characters of a value that a message shows; longer ones are counted
@@ -18,15 +19,9 @@ class FunctionError(Exception):
         # A message ends up in replies and logs, and a long one blocks Nuclio's log pipe: never more than a line or two.
         super().__init__(message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 3] + "...")
 
-
-class BadRequest(FunctionError):
-    """The caller's fault: the request can't be served as it is."""
-
-    status = 400
-
     @classmethod
-    def field(cls, name: str, expected: str, got: Any) -> BadRequest:
-        """The error for a field, with what was expected and a short description of what came.
+    def field(cls, name: str, expected: str, got: Any) -> Self:
+        """The error for a field or an option, with what was expected and a short description of what came.
 
         Args:
             name: The field.
@@ -34,6 +29,25 @@ class BadRequest(FunctionError):
             got: The value that came.
         """
         return cls(f"{name}: expected {expected}, got {describe(got)}")
+
+    @classmethod
+    def check(cls, condition: object, name: str, expected: str, got: Any) -> None:
+        """Raises the error for a field unless a condition holds.
+
+        Args:
+            condition: What must be true.
+            name: The field, as the error names it.
+            expected: What is expected of it, in words.
+            got: Its value.
+        """
+        if not condition:
+            raise cls.field(name, expected, got)
+
+
+class BadRequest(FunctionError):
+    """The caller's fault: the request can't be served as it is."""
+
+    status = 400
 
 
 class Gone(BadRequest):
@@ -103,6 +117,20 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         return f"an object of {len(value)} field{'' if len(value) == 1 else 's'}"
     return f"a value of type {type(value).__name__}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first of some names, for a message, and how many more there are.
+
+    Args:
+        names: All of them.
+        most: How many are written out.
+
+    Returns:
+        Such as "a, b and 3 more"; "none" when there are none.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "none"
 
 
 def _item(value: Any) -> str:

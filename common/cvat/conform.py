@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.cvat.labels import Attribute, Label, Labels
-from common.errors import ModelError, NothingInside, describe
+from common.errors import ModelError, NothingInside, describe, listed
 from common.shapes import (
     AttributeValue,
     Cuboid,
@@ -137,7 +137,7 @@ def attribute_text(attribute: Attribute, value: AttributeValue, where: str) -> s
 def _conform_labelled(shape: Shape, labels: Labels, size_hw: tuple[int, int], where: str) -> Shape:
     label = labels.get(shape.label)
     if label is None:
-        raise ModelError(f"{where}: the label {shape.label!r} is not in the function's spec: {_list(list(labels))}")
+        raise ModelError(f"{where}: the label {shape.label!r} is not in the function's spec: {listed(list(labels), 8)}")
     where = f"{where} ({label.name})"
     if label.type not in ("any", shape.type):
         raise ModelError(f"{where}: the label is of type {label.type}, the shape a {shape.type}")
@@ -159,7 +159,7 @@ def _texts(values: Any, label: Label, where: str) -> dict[str, str]:
     for name, value in values.items():
         attribute = label.attribute(name)
         if attribute is None:
-            known = _list([a.name for a in label.attributes])
+            known = listed([a.name for a in label.attributes], 8)
             raise ModelError(f"{where}: the attribute {name!r} is not in the function's spec: {known}")
         texts[name] = attribute_text(attribute, value, where)
     return texts
@@ -186,7 +186,7 @@ def _check_joints(shape: Skeleton, label: Label, where: str) -> None:
     known = [sublabel.name for sublabel in label.sublabels]
     given = [joint.name for joint in shape.joints]
     if unknown := sorted(set(given) - set(known)):
-        raise ModelError(f"{where}: the joints {_list(unknown)} are not in the function's spec: {_list(known)}")
+        raise ModelError(f"{where}: the joints {listed(unknown, 8)} are not in the function's spec: {listed(known, 8)}")
     if len(set(given)) != len(given):
         raise ModelError(f"{where}: a joint is given more than once")
     if not any(joint.visible for joint in shape.joints):
@@ -231,7 +231,3 @@ def _outline(mask: Mask, size_hw: tuple[int, int], where: str) -> NDArray[np.flo
 def _brief(values: Any) -> str:
     numbers = np.ravel(np.asarray(values, np.float64))
     return "[" + ", ".join(f"{v:g}" for v in numbers[:4]) + (", ..." if numbers.size > 4 else "") + "]"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -11,22 +11,6 @@ from common.errors import BadRequest
 _FARTHEST = 1e9  # no image is that large, and arithmetic with such coordinates still holds, in 32-bit integers too
 
 
-def check(condition: bool, name: str, expected: str, got: Any) -> None:
-    """Raises BadRequest unless a condition holds.
-
-    Args:
-        condition: What must be true.
-        name: The field, as the error names it.
-        expected: What is expected of it, in words.
-        got: Its value.
-
-    Raises:
-        BadRequest: The condition is false.
-    """
-    if not condition:
-        raise BadRequest.field(name, expected, got)
-
-
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number; true and false are not.
 
@@ -78,7 +62,7 @@ def list_field(body: Mapping[str, Any], name: str) -> Sequence[Any]:
     value = body.get(name)
     if value is None:
         return ()
-    check(isinstance(value, list), name, "a list", value)
+    BadRequest.check(isinstance(value, list), name, "a list", value)
     items: list[Any] = value
     return items
 
@@ -94,7 +78,7 @@ def coordinates(value: Any, name: str, expected: str) -> list[float]:
     Raises:
         BadRequest: It is not a list of finite numbers, or one is farther away than any image reaches.
     """
-    check(isinstance(value, (list, tuple)) and all(map(_is_coordinate, value)), name, expected, value)
+    BadRequest.check(isinstance(value, (list, tuple)) and all(map(_is_coordinate, value)), name, expected, value)
     return list(value)
 
 
@@ -109,7 +93,7 @@ def point(value: Any, name: str) -> tuple[float, float]:
         BadRequest: It is not a point.
     """
     is_point = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_coordinate, value))
-    check(is_point, name, "a point [x, y]", value)
+    BadRequest.check(is_point, name, "a point [x, y]", value)
     return float(value[0]), float(value[1])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import StartupError, describe
+from common.errors import StartupError
 
 LABEL_TYPES = (
     "tag", "rectangle", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton", "any",
@@ -100,14 +100,12 @@ def parse_labels(spec: str) -> Labels:
     Raises:
         StartupError: A field is wrong; the message names it.
     """
-    if not isinstance(spec, str):
-        raise StartupError(f"spec: expected a text that holds a JSON list of labels, got {describe(spec)}")
+    StartupError.check(isinstance(spec, str), "spec", "a text that holds a JSON list of labels", spec)
     try:
         items = json.loads(spec or "[]")
     except ValueError as error:
         raise StartupError(f"spec: not JSON: {error}") from error
-    if not isinstance(items, list):
-        raise StartupError(f"spec: expected a list of labels, got {describe(items)}")
+    StartupError.check(isinstance(items, list), "spec", "a list of labels", items)
     labels = tuple(_parse_label(item, f"spec[{i}]", i, LABEL_TYPES) for i, item in enumerate(items))
     _unique([label.name for label in labels], "spec", "label name")
     _unique([label.id for label in labels], "spec", "label id")
@@ -116,38 +114,32 @@ def parse_labels(spec: str) -> Labels:
 
 def _parse_label(item: Any, where: str, position: int, types: tuple[str, ...]) -> Label:
     """types: the allowed ones; the last is what a label without a type has."""
-    if not isinstance(item, dict):
-        raise StartupError(f"{where}: expected a label object, got {describe(item)}")
+    check = StartupError.check
+    check(isinstance(item, dict), where, "a label object", item)
     name = item.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise StartupError(f"{where}.name: expected a non-empty text, got {describe(name)}")
+    check(_is_text(name), f"{where}.name", "a non-empty text", name)
     identifier = item.get("id", position)
-    if isinstance(identifier, bool) or not isinstance(identifier, int):
-        raise StartupError(f"{where}.id: expected an integer, got {describe(identifier)}")
+    check(type(identifier) is int, f"{where}.id", "an integer", identifier)
     kind = item.get("type", types[-1])
-    if kind not in types:
-        raise StartupError(f"{where}.type: expected {_one_of(types)}, got {describe(kind)}")
+    check(kind in types, f"{where}.type", _one_of(types), kind)
     color = item.get("color") or ""
-    if not isinstance(color, str):
-        raise StartupError(f"{where}.color: expected a text such as #ff8000, got {describe(color)}")
+    check(isinstance(color, str), f"{where}.color", "a text such as #ff8000", color)
     raw_attributes = item.get("attributes") or []
-    if not isinstance(raw_attributes, list):
-        raise StartupError(f"{where}.attributes: expected a list, got {describe(raw_attributes)}")
+    check(isinstance(raw_attributes, list), f"{where}.attributes", "a list", raw_attributes)
     attributes = tuple(_parse_attribute(a, f"{where}.attributes[{i}]") for i, a in enumerate(raw_attributes))
     _unique([a.name for a in attributes], f"{where}.attributes", "attribute name")
     sublabels: tuple[Label, ...] = ()
     svg = item.get("svg", "")
     if kind == "skeleton":
         raw_sublabels = item.get("sublabels")
-        if not isinstance(raw_sublabels, list) or not raw_sublabels:
-            raise StartupError(f"{where}.sublabels: expected the joints of the skeleton, got {describe(raw_sublabels)}")
+        are_joints = isinstance(raw_sublabels, list) and raw_sublabels
+        check(are_joints, f"{where}.sublabels", "the joints of the skeleton", raw_sublabels)
         sublabels = tuple(
             _parse_label(s, f"{where}.sublabels[{i}]", i, ("points",)) for i, s in enumerate(raw_sublabels)
         )
         _unique([s.name for s in sublabels], f"{where}.sublabels", "joint name")
         _unique([s.id for s in sublabels], f"{where}.sublabels", "joint id")
-        if not isinstance(svg, str) or not svg.strip():
-            raise StartupError(f"{where}.svg: expected the SVG of the skeleton, got {describe(svg)}")
+        check(_is_text(svg), f"{where}.svg", "the SVG of the skeleton", svg)
     return Label(
         name=name,
         id=identifier,
@@ -160,33 +152,27 @@ def _parse_label(item: Any, where: str, position: int, types: tuple[str, ...]) -
 
 
 def _parse_attribute(item: Any, where: str) -> Attribute:
-    if not isinstance(item, dict):
-        raise StartupError(f"{where}: expected an attribute object, got {describe(item)}")
+    check = StartupError.check
+    check(isinstance(item, dict), where, "an attribute object", item)
     name = item.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise StartupError(f"{where}.name: expected a non-empty text, got {describe(name)}")
+    check(_is_text(name), f"{where}.name", "a non-empty text", name)
     input_type = item.get("input_type")
-    if input_type not in INPUT_TYPES:
-        raise StartupError(f"{where}.input_type: expected {_one_of(INPUT_TYPES)}, got {describe(input_type)}")
+    check(input_type in INPUT_TYPES, f"{where}.input_type", _one_of(INPUT_TYPES), input_type)
     values = item.get("values")
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise StartupError(f"{where}.values: expected a list of texts, got {describe(values)}")
+    are_texts = isinstance(values, list) and all(isinstance(v, str) for v in values)
+    check(are_texts, f"{where}.values", "a list of texts", values)
     if input_type == "number":
         try:
             minimum, maximum, step = (int(v) for v in values)
         except ValueError as error:
-            raise StartupError(
-                f"{where}.values: expected minimum, maximum and step as integers, got {describe(values)}"
-            ) from error
-        if minimum > maximum or step < 1:
-            raise StartupError(f"{where}.values: expected minimum <= maximum and step >= 1, got {describe(values)}")
-    elif input_type in ("select", "radio") and not values:
-        raise StartupError(f"{where}.values: expected at least one value, got {describe(values)}")
+            raise StartupError.field(f"{where}.values", "minimum, maximum and step as integers", values) from error
+        check(minimum <= maximum and step >= 1, f"{where}.values", "minimum <= maximum and step >= 1", values)
+    chosen = input_type in ("select", "radio")
+    check(values or not chosen, f"{where}.values", "at least one value", values)
     default_value = item.get("default_value", values[0] if values else "")
-    if not isinstance(default_value, str):
-        raise StartupError(f"{where}.default_value: expected a text, got {describe(default_value)}")
-    if input_type in ("select", "radio") and default_value not in values:
-        raise StartupError(f"{where}.default_value: expected {_one_of(values)}, got {describe(default_value)}")
+    check(isinstance(default_value, str), f"{where}.default_value", "a text", default_value)
+    if chosen:
+        check(default_value in values, f"{where}.default_value", _one_of(values), default_value)
     return Attribute(
         name=name,
         input_type=input_type,
@@ -194,6 +180,10 @@ def _parse_attribute(item: Any, where: str) -> Attribute:
         mutable=bool(item.get("mutable", False)),
         default_value=default_value,
     )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
 
 
 def _one_of(words: Sequence[str]) -> str:

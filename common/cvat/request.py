@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import pybase64
 
-from common.cvat.fields import check, coordinates, is_number, list_field, number_field, point
+from common.cvat.fields import coordinates, is_number, list_field, number_field, point
 from common.cvat.shape_json import parse_shape, write_shape
 from common.errors import MISSING, BadRequest, describe
 from common.shapes import BoxXyxy, Mask, Shape
@@ -348,8 +348,7 @@ def parse_reid_boxes(body: Mapping[str, Any], name: str) -> tuple[ReidBox, ...]:
     Raises:
         BadRequest: It is not a list of shapes.
     """
-    if body.get(name) is None:
-        raise BadRequest.field(name, "a list of shapes", body.get(name, MISSING))
+    BadRequest.check(body.get(name) is not None, name, "a list of shapes", body.get(name, MISSING))
     return tuple(_reid_box(value, f"{name}[{i}]") for i, value in enumerate(list_field(body, name)))
 
 
@@ -363,7 +362,7 @@ def _reid_box(value: Any, name: str) -> ReidBox:
     if isinstance(value, Mapping) and value.get("type") == "mask" and len(points) > 4:
         left, top, right, bottom = points[-4:]
         points = [left, top, right + 1, bottom + 1]
-    check(len(points) >= 4 and len(points) % 2 == 0, where, "x and y of two points or more", points)
+    BadRequest.check(len(points) >= 4 and len(points) % 2 == 0, where, "x and y of two points or more", points)
     box = points_bounds_xyxy(np.reshape(points, (-1, 2)))
     rotation = number_field(value, "rotation", where=f"{name}.") if isinstance(value, Mapping) else None
     return ReidBox(box_xyxy=rotated_bounds_xyxy(box, rotation or 0.0), label_id=label_id)

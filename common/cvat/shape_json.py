@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.cvat.fields import check, coordinates, number_field
+from common.cvat.fields import coordinates, number_field
 from common.errors import MISSING, BadRequest
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
 from common.vision.geometry import FEWEST_POINTS
@@ -63,17 +63,17 @@ def parse_shape(value: Any, name: str) -> Shape:
     if kind == "mask":
         return _mask(points, where)
     if kind == "rectangle":
-        check(len(points) == 4, where, "4 numbers, xtl, ytl, xbr, ybr", points)
+        BadRequest.check(len(points) == 4, where, "4 numbers, xtl, ytl, xbr, ybr", points)
         (left, right), (top, bottom) = sorted(points[0::2]), sorted(points[1::2])
-        check(right > left and bottom > top, where, "a box with an area", points)
+        BadRequest.check(right > left and bottom > top, where, "a box with an area", points)
         points = [left, top, right, bottom]
     elif kind == "ellipse":
-        check(len(points) == 4, where, "4 numbers, cx, cy, right x, top y", points)
-        check(points[2] > points[0] and points[3] < points[1], where, "an ellipse with an area", points)
+        BadRequest.check(len(points) == 4, where, "4 numbers, cx, cy, right x, top y", points)
+        BadRequest.check(points[2] > points[0] and points[3] < points[1], where, "an ellipse with an area", points)
     elif isinstance(kind, str) and kind in FEWEST_POINTS:
         fewest = FEWEST_POINTS[kind]
         expected = f"x and y of {fewest} point{'s' if fewest > 1 else ''} or more"
-        check(len(points) % 2 == 0 and len(points) >= 2 * fewest, where, expected, points)
+        BadRequest.check(len(points) % 2 == 0 and len(points) >= 2 * fewest, where, expected, points)
     else:
         raise BadRequest.field(f"{name}.type", "rectangle, ellipse, polygon, polyline, points, cuboid or mask", kind)
     return shape_of_points(kind, points, rotation)
@@ -138,13 +138,15 @@ def rounded(values: ArrayLike) -> list[float]:
 
 
 def _mask(points: list[float], where: str) -> Mask:
-    check(len(points) > 4, where, "run lengths and a box", points)
+    BadRequest.check(len(points) > 4, where, "run lengths and a box", points)
     left, top, right, bottom = points[-4:]
     # Checked before anything of the box's size is allocated.
-    check((right - left + 1) * (bottom - top + 1) <= max_pixels(), where, "a mask no larger than an image", points)
+    BadRequest.check(
+        (right - left + 1) * (bottom - top + 1) <= max_pixels(), where, "a mask no larger than an image", points
+    )
     try:
         mask = cropped(rle_to_mask(points))
     except ValueError as error:
         raise BadRequest(f"{where}: {error}") from error
-    check(mask.bitmap.size > 0, where, "a mask with at least one pixel", points)
+    BadRequest.check(mask.bitmap.size > 0, where, "a mask with at least one pixel", points)
     return mask

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,10 +98,8 @@ def open_engine(
         StartupError: The file is not a model, or a device or library that was asked for is missing.
     """
     index = cuda_index(device)
-    if engine not in ENGINES:
-        raise StartupError(f"ENGINE: expected one of {', '.join(ENGINES)}, got {describe(engine)}")
-    if precision not in PRECISIONS:
-        raise StartupError(f"PRECISION: expected one of {', '.join(PRECISIONS)}, got {describe(precision)}")
+    StartupError.check(engine in ENGINES, "ENGINE", f"one of {', '.join(ENGINES)}", engine)
+    StartupError.check(precision in PRECISIONS, "PRECISION", f"one of {', '.join(PRECISIONS)}", precision)
     is_openvino_file = not isinstance(model, bytes) and Path(model).suffix == ".xml"
     if index is not None:
         if engine == "openvino" or is_openvino_file:
@@ -108,20 +107,15 @@ def open_engine(
         return OnnxRuntimeEngine(model, threads=threads, cuda=index, tensorrt=engine == "tensorrt")
     if engine == "tensorrt":
         raise StartupError("ENGINE=tensorrt needs DEVICE=cuda")
-
-    def openvino() -> Engine:
-        return OpenVinoEngine(model, threads=threads, precision=precision, example=example if fixed else None)
-
-    def onnxruntime() -> Engine:
-        return OnnxRuntimeEngine(model, threads=threads)
-
-    if is_openvino_file:
-        if engine == "onnxruntime":
-            raise StartupError("ENGINE=onnxruntime needs an .onnx file, got an OpenVINO .xml")
-        return openvino()
-    if engine != "auto":
-        return {"openvino": openvino, "onnxruntime": onnxruntime}[engine]()
-    makers = {"onnxruntime": onnxruntime, "openvino": openvino}
+    if engine == "onnxruntime" and is_openvino_file:
+        raise StartupError("ENGINE=onnxruntime needs an .onnx file, got an OpenVINO .xml")
+    planned = example if fixed else None
+    makers: dict[str, Callable[[], Engine]] = {
+        "onnxruntime": partial(OnnxRuntimeEngine, model, threads=threads),
+        "openvino": partial(OpenVinoEngine, model, threads=threads, precision=precision, example=planned),
+    }
+    if is_openvino_file or engine != "auto":
+        return makers["openvino" if is_openvino_file else engine]()
     chosen = _fastest({name: make for name, make in makers.items() if _installed(name)}, example)
     note_choice("openvino" if isinstance(chosen, OpenVinoEngine) else "onnxruntime")
     return chosen

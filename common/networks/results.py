@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.cvat.labels import Label, Labels
-from common.errors import StartupError
+from common.errors import StartupError, listed
 from common.networks.formats.metadata import class_names
 from common.shapes import Joint, Mask, Polygon, Rectangle, Shape, Skeleton, Tag
 from common.vision.geometry import rotated_corners
@@ -66,7 +66,7 @@ def class_labels(labels: Labels, names: tuple[str, ...] | None, count: int | Non
         if beyond:
             raise StartupError(
                 f"the model has {highest} classes, but the ids of these labels are not among 0 to {(highest or 0) - 1}: "
-                f"{_list(beyond)}. {_REMEDY}"
+                f"{listed(beyond, 6)}. {_REMEDY}"
             )
         return {label.id: label for label in labels.values()}
     exact = {name: i for i, name in enumerate(class_names(names))}
@@ -74,7 +74,7 @@ def class_labels(labels: Labels, names: tuple[str, ...] | None, count: int | Non
     places = {name: exact.get(name, alike.get(_loose(name))) for name in labels}
     if unknown := [name for name, place in places.items() if place is None]:
         raise StartupError(
-            f"the model has no class named {_list(unknown)}; its {len(names)} classes: {_list(list(exact))}. {_REMEDY} "
+            f"the model has no class named {listed(unknown, 6)}; its {len(names)} classes: {listed(list(exact), 6)}. {_REMEDY} "
             "(or set LABELS_BY=id if the labels are other names for the model's classes)"
         )
     return {place: labels[name] for name, place in places.items() if place is not None}
@@ -95,7 +95,7 @@ def check_types(labels: Labels, task: str, joints: tuple[int, int] | None = None
     if wrong := [label.name for label in labels.values() if label.type not in allowed]:
         raise StartupError(
             f"the model's task is {task}; function.yaml's labels for it are of type {' or '.join(allowed)}, but these are "
-            f"not: {_list(wrong)}. {_REMEDY}"
+            f"not: {listed(wrong, 6)}. {_REMEDY}"
         )
     for label in labels.values():
         if label.type == "skeleton" and joints is not None and len(label.sublabels) != joints[0]:
@@ -114,15 +114,11 @@ def to_shapes(found: Found, labels: Mapping[int, Label], joint_threshold: float,
             left out.
         tolerance: How far the polygon made of a mask may leave its edge, pixels.
     """
-    return [
-        shape for i, label in _labelled(found, labels) for shape in _shape(found, i, label, joint_threshold, tolerance)
-    ]
-
-
-def _labelled(found: Found, labels: Mapping[int, Label]) -> Iterator[tuple[int, Label]]:
+    shapes: list[Shape] = []
     for i, index in enumerate(found.classes.tolist()):
         if index in labels:
-            yield i, labels[index]
+            shapes += _shape(found, i, labels[index], joint_threshold, tolerance)
+    return shapes
 
 
 def _shape(found: Found, i: int, label: Label, joint_threshold: float, tolerance: float) -> Iterator[Shape]:
@@ -162,7 +158,3 @@ _REMEDY = "Make a function for this model: make new WEIGHTS=<file> NAME=<name>"
 def _loose(name: str) -> str:
     """A name without what differs between lists of the same classes: capitals, underscores, dashes, spaces."""
     return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

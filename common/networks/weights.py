@@ -36,7 +36,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.config import FunctionConfig, read_yaml
-from common.errors import StartupError, describe
+from common.errors import StartupError, listed
 from common.networks.download import check_url, download
 
 FILE_NAME = "weights.yaml"
@@ -90,10 +90,8 @@ class Catalog:
         Raises:
             StartupError: There is no such variant; names those there are.
         """
-        if not name:
-            name = self.default
-        if name not in self.variants:
-            raise StartupError(f"VARIANT: expected one of {', '.join(self.variants)}, got {describe(name)}")
+        name = name or self.default
+        StartupError.check(name in self.variants, "VARIANT", f"one of {', '.join(self.variants)}", name)
         return self.variants[name]
 
 
@@ -125,13 +123,12 @@ def read_catalog(directory: str | Path) -> Catalog | None:
     if not path.is_file():
         return None
     content = read_yaml(path)
-    variants = content.get("variants")
-    if not isinstance(variants, dict) or not variants:
-        raise StartupError(f"{path}: variants: expected an object of named variants, got {describe(variants)}")
+    variants: Any = content.get("variants")
+    are_named = isinstance(variants, dict) and variants
+    StartupError.check(are_named, f"{path}: variants", "an object of named variants", variants)
     parsed = {str(name): _parse_variant(str(name), value, path) for name, value in variants.items()}
     default = content.get("default", next(iter(parsed)))
-    if default not in parsed:
-        raise StartupError(f"{path}: default: expected one of {', '.join(parsed)}, got {describe(default)}")
+    StartupError.check(default in parsed, f"{path}: default", f"one of {', '.join(parsed)}", default)
     return Catalog(default=default, variants=parsed)
 
 
@@ -158,7 +155,7 @@ def locate(config: FunctionConfig, variant: str | None = None, model_path: str |
         record = _read_record(folder)
         recorded = record if path.is_dir() else {k: v for k, v in record.items() if k == path.name}
         if changed := [name for name, digest in recorded.items() if not _intact(folder / name, digest)]:
-            raise StartupError(f"MODEL_PATH: {_list(changed)} in {folder} is not what {RECORD_NAME} beside it says")
+            raise StartupError(f"MODEL_PATH: {listed(changed, 4)} in {folder} is not what {RECORD_NAME} beside it says")
         return path
     catalog = read_catalog(config.directory)
     if catalog is None:
@@ -255,36 +252,33 @@ def is_offline() -> bool:
 def _parse_variant(name: str, value: Any, path: Path) -> Variant:
     where = f"{path}: variants.{name}"
     _check_relative(name, where)
-    items = value.get("files") if isinstance(value, dict) else None
-    if not isinstance(items, list) or not items:
-        raise StartupError(f"{where}.files: expected a list of files, got {describe(items)}")
+    items: Any = value.get("files") if isinstance(value, dict) else None
+    StartupError.check(isinstance(items, list) and items, f"{where}.files", "a list of files", items)
     files = tuple(_parse_file(item, f"{where}.files[{i}]") for i, item in enumerate(items))
     paths = [file.path for file in files]
     if len(set(paths)) != len(paths):
         raise StartupError(f"{where}.files: the same path is listed more than once")
     entry = value.get("entry", paths[0] if len(paths) == 1 else "")
-    if entry and entry not in paths:
-        raise StartupError(f"{where}.entry: expected one of the files, got {describe(entry)}")
+    StartupError.check(not entry or entry in paths, f"{where}.entry", "one of the files", entry)
     return Variant(name=name, files=files, entry=entry)
 
 
 def _parse_file(item: Any, where: str) -> WeightFile:
-    if not isinstance(item, dict) or not isinstance(item.get("path"), str):
-        raise StartupError(f"{where}: expected an object with a path, got {describe(item)}")
+    has_path = isinstance(item, dict) and isinstance(item.get("path"), str)
+    StartupError.check(has_path, where, "an object with a path", item)
     path, url, sha256, size = item["path"], item.get("url"), item.get("sha256"), item.get("size")
     _check_relative(path, f"{where}.path")
     if url is not None:
         check_url(url, f"{where}.url")
-    if sha256 not in (None, "") and not (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower())):
-        raise StartupError(f"{where}.sha256: expected 64 hexadecimal digits, got {describe(sha256)}")
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-        raise StartupError(f"{where}.size: expected a number of bytes, got {describe(size)}")
+    is_digest = sha256 in (None, "") or (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower()))
+    StartupError.check(is_digest, f"{where}.sha256", "64 hexadecimal digits", sha256)
+    StartupError.check(size is None or (type(size) is int and size >= 0), f"{where}.size", "a number of bytes", size)
     return WeightFile(path=path, url=url, sha256=sha256.lower() if sha256 else None, size=size)
 
 
 def _check_relative(path: str, where: str) -> None:
-    if not path or "\\" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise StartupError(f"{where}: expected a path inside the folder, got {describe(path)}")
+    leaves = "\\" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+    StartupError.check(path and not leaves, where, "a path inside the folder", path)
 
 
 def _folder_of(directory: Path, variant: Variant) -> Path:
@@ -356,11 +350,7 @@ def _write_record(folder: Path, record: Mapping[str, str]) -> None:
 
 
 def _names(files: list[WeightFile]) -> str:
-    return _list([file.path for file in files])
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return listed([file.path for file in files], 4)
 
 
 def _python() -> str:

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import pybase64
@@ -29,6 +29,7 @@ _PIECE_CODE = 1  # among msgpack's types that are free for applications
 _KEY, _CHECK = 16, 12  # bytes
 _GET_DEADLINE = 5.0  # seconds; without its pieces a state is lost
 _PUT_DEADLINE = 2.0  # with a store that is slower, the whole state travels
+T = TypeVar("T")
 
 
 class StoredPiece(bytes):
@@ -68,7 +69,7 @@ class States:
             return msgpack.ExtType(_PIECE_CODE, key + _check(piece))
 
         if self._store is not None:
-            referring = [_with_bytes(value, refer) for value in values]
+            referring = [_replaced(value, bytes, refer) for value in values]
             try:
                 self._store.put(
                     {self._name(key): piece for key, piece in new.items()}, expiry=EXPIRY, deadline=_PUT_DEADLINE
@@ -76,7 +77,7 @@ class States:
                 return [encode_state(self._function, value) for value in referring]
             except StoreDown:
                 pass
-        return [encode_state(self._function, _with_bytes(value, bytes)) for value in values]
+        return [encode_state(self._function, _replaced(value, bytes, bytes)) for value in values]
 
     def decode(self, states: Sequence[Any], fields: Sequence[str]) -> list[Any]:
         """The inverse of `encode`.
@@ -103,7 +104,7 @@ class States:
         if not wanted:
             return values
         pieces = self._fetch(wanted)
-        return [_resolved(value, pieces) for value in values]
+        return [_replaced(value, msgpack.ExtType, lambda reference: pieces[reference.data]) for value in values]
 
     def _fetch(self, wanted: dict[bytes, tuple[bytes, str]]) -> dict[bytes, StoredPiece]:
         """Reference -> its piece, for references with their keys and the fields they are in."""
@@ -177,14 +178,14 @@ def decode_state(function: str, state: Any, field: str) -> Any:
         raise BadRequest(f"{field}: the state can't be read: {error}") from error
 
 
-def _with_bytes(value: Any, change: Callable[[bytes], Any]) -> Any:
-    """Plain values with all bytes in them replaced by what `change` makes of them."""
-    if isinstance(value, bytes):
+def _replaced(value: Any, kind: type[T], change: Callable[[T], Any]) -> Any:
+    """Plain values with those of one type in them replaced by what `change` makes of them."""
+    if isinstance(value, kind):
         return change(value)
     if isinstance(value, (list, tuple)):
-        return [_with_bytes(each, change) for each in value]
+        return [_replaced(each, kind, change) for each in value]
     if isinstance(value, dict):
-        return {key: _with_bytes(each, change) for key, each in value.items()}
+        return {key: _replaced(each, kind, change) for key, each in value.items()}
     return value
 
 
@@ -198,16 +199,6 @@ def _references(value: Any) -> Iterator[msgpack.ExtType]:
 
 def _is_whole(reference: msgpack.ExtType) -> bool:
     return reference.code == _PIECE_CODE and len(reference.data) == _KEY + _CHECK
-
-
-def _resolved(value: Any, pieces: dict[bytes, StoredPiece]) -> Any:
-    if isinstance(value, msgpack.ExtType):
-        return pieces[value.data]
-    if isinstance(value, list):
-        return [_resolved(each, pieces) for each in value]
-    if isinstance(value, dict):
-        return {key: _resolved(each, pieces) for key, each in value.items()}
-    return value
 
 
 def _check(piece: bytes) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
-from common.errors import StartupError, describe
+from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.formats.signature import Hints
 from common.networks.results import check_types, class_labels, to_shapes
@@ -70,8 +70,7 @@ class ExportedDetector:
             raise StartupError(f"IOU: expected a number from 0 to 1, got {iou}")
         if max_det < 1 or top < 1:
             raise StartupError(f"MAX_DET and TOP: expected whole numbers of 1 or more, got {max_det} and {top}")
-        if labels_by not in ("name", "id"):
-            raise StartupError(f"LABELS_BY: expected name or id, got {describe(labels_by)}")
+        StartupError.check(labels_by in ("name", "id"), "LABELS_BY", "name or id", labels_by)
         self._model = ExportedModel(
             locate(config, variant, model_path),
             device=device,

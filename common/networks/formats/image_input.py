@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import StartupError, describe
+from common.errors import StartupError
 from common.networks.engine import Tensor
 from common.networks.formats.metadata import Metadata
 
@@ -99,8 +99,6 @@ def read_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)(?:\s*[x,]\s*(\d+))?", text.strip())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not all(side > 0 and side % _STRIDE == 0 for side in size):
-        raise StartupError(
-            f"IMAGE_SIZE: expected one side or height x width, multiples of {_STRIDE}, got {describe(text)}"
-        )
+    fits = all(side > 0 and side % _STRIDE == 0 for side in size)
+    StartupError.check(fits, "IMAGE_SIZE", f"one side or height x width, multiples of {_STRIDE}", text)
     return size

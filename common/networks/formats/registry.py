@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from common.errors import StartupError, describe
+from common.errors import StartupError
 from common.networks.formats import mmrotate, ultralytics, wongkinyiu, yolov5
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import TASKS
@@ -48,10 +48,9 @@ def find_layout(
     """
     hints = file.hints
     names = list(dict.fromkeys(layout.name for layout in layouts))
-    if hints.task is not None and hints.task not in TASKS:
-        raise StartupError(f"TASK: expected one of {', '.join(TASKS)}, got {describe(hints.task)}")
-    if hints.layout is not None and hints.layout not in names:
-        raise StartupError(f"LAYOUT: expected auto or one of {', '.join(names)}, got {describe(hints.layout)}")
+    StartupError.check(hints.task in (None, *TASKS), "TASK", f"one of {', '.join(TASKS)}", hints.task)
+    known = hints.layout in (None, *names)
+    StartupError.check(known, "LAYOUT", f"auto or one of {', '.join(names)}", hints.layout)
     for unreadable in UNREADABLE:
         if unreadable.match(file):
             raise StartupError(f"{unreadable.remedy}. Seen: {file}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.errors import BadRequest, StartupError, describe
+from common.errors import BadRequest, StartupError
 from common.networks.sam.masks import bitmap_of_logits, check_smallest, resized_without_padding, without_small_parts
 from common.networks.sam.model import Family, Loaded
 from common.protocol import Prompt
@@ -55,8 +55,8 @@ class SamInteractor:
         embedding_precision: str = "f16",
         smallest_part: int = 64,
     ):
-        if embedding_precision not in _KEPT_AS:
-            raise StartupError(f"EMBEDDING_PRECISION: expected f16 or f32, got {describe(embedding_precision)}")
+        known = embedding_precision in _KEPT_AS
+        StartupError.check(known, "EMBEDDING_PRECISION", " or ".join(_KEPT_AS), embedding_precision)
         self._kept_as = _KEPT_AS[embedding_precision]
         self._smallest = check_smallest(smallest_part)
         self._loaded = Loaded(

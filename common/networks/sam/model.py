@@ -16,7 +16,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.errors import StartupError, describe
+from common.errors import StartupError, listed
 from common.networks.engine import PRECISIONS, Engine, open_engine, torch_device
 from common.networks.runtime import keep_freed_memory, threads_per_worker
 from common.networks.weights import locate
@@ -90,10 +90,9 @@ class Loaded:
     ):
         import torch
 
-        if engine not in ENGINES:
-            raise StartupError(f"ENGINE: expected one of {', '.join(ENGINES)}, got {describe(engine)}")
-        if precision not in ("auto", *PRECISIONS):
-            raise StartupError(f"PRECISION: expected auto or one of {', '.join(PRECISIONS)}, got {describe(precision)}")
+        StartupError.check(engine in ENGINES, "ENGINE", f"one of {', '.join(ENGINES)}", engine)
+        precisions = f"auto or one of {', '.join(PRECISIONS)}"
+        StartupError.check(precision in ("auto", *PRECISIONS), "PRECISION", precisions, precision)
         threads = threads_per_worker(config.workers)
         torch.set_num_threads(threads)
         self.device = torch_device(device)
@@ -335,7 +334,7 @@ def load_model(folder: Path, family: Family) -> Any:
     mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if missing or mismatched:
         # transformers would go on with random numbers in their place.
-        problems = [f"{len(names)} {what}: {_some(names)}" for names, what in
+        problems = [f"{len(names)} {what}: {listed(names, 5)}" for names, what in
                     ((missing, "tensors are missing"), (mismatched, "tensors have another shape")) if names]  # fmt: skip
         raise StartupError(
             f"{folder}: the weights don't fit {family.model}: {'; '.join(problems)}. Use the folder as published"
@@ -418,7 +417,3 @@ def weights_digest(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

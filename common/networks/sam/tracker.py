@@ -70,13 +70,10 @@ class SamTracker:
         parts: str = "one",
         polygon_tolerance: float = 1.0,
     ):
-        if parts not in _PARTS:
-            raise StartupError(f"PARTS: expected {' or '.join(_PARTS)}, got {describe(parts)}")
+        StartupError.check(parts in _PARTS, "PARTS", " or ".join(_PARTS), parts)
         self._one_part = parts == "one"
-        if state_precision not in PRECISIONS:
-            raise StartupError(
-                f"STATE_PRECISION: expected one of {', '.join(PRECISIONS)}, got {describe(state_precision)}"
-            )
+        precisions = f"one of {', '.join(PRECISIONS)}"
+        StartupError.check(state_precision in PRECISIONS, "STATE_PRECISION", precisions, state_precision)
         self._state_precision, self._tolerance = state_precision, polygon_tolerance
         self._smallest = check_smallest(smallest_part)
         self._loaded = Loaded(

@@ -16,7 +16,7 @@ from common.config import FunctionConfig, KindName
 from common.cvat.conform import conform_geometry
 from common.cvat.reply import tracker_reply
 from common.cvat.request import TrackedItem, TrackerRequest
-from common.errors import BadRequest, BadState, ModelError, NothingInside, StartupError, describe
+from common.errors import BadRequest, BadState, ModelError, NothingInside, StartupError
 from common.protocol import Image, TrackerHandler
 from common.serving.last_shape import pack_shape, unpack_shape
 from common.serving.stages import Stages
@@ -87,8 +87,7 @@ class Tracker:
         cvat_functions_redis_port: int = DEFAULT_PORT,
         cvat_functions_redis_password: str | None = None,
     ):
-        if lost not in _LOST:
-            raise StartupError(f"LOST: expected {' or '.join(_LOST)}, got {describe(lost)}")
+        StartupError.check(lost in _LOST, "LOST", " or ".join(_LOST), lost)
         self._name, self._handler, self._repeats = config.name, load_handler(), lost == "last"
         self._types = shape_types(config)
         store = Store.at(cvat_functions_redis_host, cvat_functions_redis_port, cvat_functions_redis_password)

@@ -1,4 +1,4 @@
-"""What a function of the collection needs to run here: packages and weights."""
+"""The collection on this machine: where its functions are, and what they need to run here: packages and weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "required_packages",
     "requirement_files",
     "resolve",
+    "shown",
 ]
 
 
@@ -41,6 +42,18 @@ def lacks(directory: Path, environment: Mapping[str, str]) -> list[str]:
     if lacking := weights.missing(directory, environment):
         found.append(lacking.problem)
     return found
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it.
+
+    Args:
+        path: An absolute path.
+
+    Returns:
+        The path relative to the current directory where it is below it, else the absolute one.
+    """
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def missing_packages(directory: Path) -> list[str]:

@@ -34,6 +34,8 @@ def differences(directory: Path) -> list[str]:
     """
     expected = json.loads((directory / "sample" / "replies.json").read_text(encoding="utf-8"))
     got = replies(directory)
+    if len(expected) != len(got):
+        return [f"{len(got)} requests, but {len(expected)} expected replies: write them anew with --record"]
     found = [_difference(one, other, f"reply {i}") for i, (one, other) in enumerate(zip(expected, got, strict=True), 1)]
     return [text for text in found if text]
 

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,10 +34,20 @@ class Reply:
     """The HTTP status."""
     body: bytes
     """As the client gets it."""
-    content_type: str
+    content_type: str = "application/json"
     """Of the body."""
-    headers: dict[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     """More headers, by name."""
+
+    @classmethod
+    def error(cls, status: int, message: str) -> Reply:
+        """An error in the form that all functions of the collection give it.
+
+        Args:
+            status: the HTTP status, 400 or more.
+            message: what was expected, and what came.
+        """
+        return cls(status, json.dumps({"error": message}).encode())
 
     def json(self) -> Any:
         """The parsed body. Raises ValueError when it is not JSON."""

@@ -56,6 +56,12 @@ def test_differences_say_where_and_what(got: Any, message: str) -> None:
     assert _difference([RECTANGLE], got, "reply").startswith(message)
 
 
+def test_a_request_without_an_expected_reply_is_said(function: Path) -> None:
+    path = function / "sample" / "replies.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    assert differences(function) == ["2 requests, but 1 expected replies: write them anew with --record"]
+
+
 @pytest.mark.parametrize(("changed", "differs"), [(2, False), (3, True)])
 def test_a_mask_may_differ_in_two_pixels_of_a_hundred(changed: int, differs: bool) -> None:
     got = {"mask": [1] * changed + [0] * (100 - changed)}

@@ -12,7 +12,8 @@ from pathlib import Path
 from tools import collection
 from tools.check.findings import Finding, error
 from tools.check.function import Report, inspect_function
-from tools.check.report import Printer, print_progress, shown, to_json, wants_colour
+from tools.check.report import Printer, print_progress, to_json, wants_colour
+from tools.collection import shown
 
 
 def main(arguments: list[str] | None = None) -> int:

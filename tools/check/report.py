@@ -6,12 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from tools.check.findings import Finding
 from tools.check.function import Report
+from tools.collection import shown
 
 _COLOURS = {"error": "31", "warning": "33", "good": "32", "bold": "1", "dim": "2"}
 _WIDEST = 110
@@ -37,7 +37,7 @@ class Printer:
             report: The outcome of its check.
         """
         outcome = self._paint("good", "no findings") if not report.findings else _counts(report.errors, report.warnings)
-        heading = self._paint("bold", f"{shown(report.directory)}")
+        heading = self._paint("bold", shown(report.directory))
         function = f" · {report.kind} {report.name}" if report.kind else ""
         print(f"{heading}{function} · {outcome}", file=self._stream)
         print(self._paint("dim", f"  {_trial_line(report)}"), file=self._stream)
@@ -98,19 +98,6 @@ def to_json(reports: Iterable[Report]) -> dict[str, Any]:
     }
 
 
-def shown(directory: Path) -> str:
-    """A directory as it is shown.
-
-    Args:
-        directory: An absolute path.
-
-    Returns:
-        The path relative to the current directory where it is below it, else the absolute one.
-    """
-    here = Path.cwd()
-    return str(directory.relative_to(here)) if directory.is_relative_to(here) else str(directory)
-
-
 def wants_colour(stream: TextIO, environment: dict[str, str]) -> bool:
     """Whether to write in colour.
 
@@ -122,7 +109,9 @@ def wants_colour(stream: TextIO, environment: dict[str, str]) -> bool:
 
 
 def _report_to_json(report: Report) -> dict[str, Any]:
-    trial = report.trial
+    trial = asdict(report.trial) if report.trial else None
+    if trial:
+        del trial["findings"]
     return {
         "directory": str(report.directory),
         "name": report.name,
@@ -130,15 +119,7 @@ def _report_to_json(report: Report) -> dict[str, Any]:
         "errors": report.errors,
         "warnings": report.warnings,
         "findings": [finding.to_json() for finding in report.findings],
-        "run": None
-        if trial is None
-        else {
-            "finished": trial.finished,
-            "import_seconds": trial.import_seconds,
-            "start_seconds": trial.start_seconds,
-            "requests": trial.requests,
-            "slowest_seconds": trial.slowest_seconds,
-        },
+        "run": trial,
         "not_run": report.not_run,
     }
 

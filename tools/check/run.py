@@ -18,17 +18,16 @@ from tools.check.findings import Finding, error, located, merged, warning
 from tools.check.process import WorkerProcess
 from tools.check.reply_rules import check_refusal, check_reply
 from tools.check.samples import (
-    JSON,
     Sample,
     bad_requests,
     empty_frame,
     frame,
     good_requests,
-    image_forms,
+    in_other_forms,
     tracked_shapes,
 )
 from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, event_timeout, mapping, nearest, runtime_minor
-from tools.collection import requirement_files
+from tools.collection import requirement_files, shown
 from tools.wrapper import Reply
 
 _SUPPORTED_MINORS = (11, 12, 13)  # of Python 3: the collection's tests run on each of them
@@ -48,6 +47,7 @@ _RESTARTS = "the worker ends, and with it the container; the restart policy deci
 class Trial:
     """What a function did when it was tried."""
 
+    finished: bool = False
     import_seconds: float | None = None
     """None when the step was not reached."""
 
@@ -56,7 +56,6 @@ class Trial:
 
     requests: int = 0
     slowest_seconds: float = 0.0
-    finished: bool = False
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -184,9 +183,8 @@ class _Attempt:
         self._follow(f"two objects of type {name}", [shape, shape])
         self._follow(f"a {name} that disappears", [shape], [empty_frame()])
         start = {"image": frame(0), "shapes": [shape], "states": []}
-        self._call_good(Sample("a content type with a charset", start, f"{JSON}; charset=utf-8"))
-        for form, image in image_forms().items():
-            self._call_good(Sample(form, {**start, "image": image}))
+        for sample in in_other_forms(start):
+            self._call_good(sample)
         return last
 
     def _follow(self, what: str, shapes: list[Any], images: Iterable[str] = ()) -> Sample | None:
@@ -307,7 +305,7 @@ def _log_findings(answer: Mapping[str, Any]) -> Iterator[Finding]:
 def _how_to_install(directory: Path, spec: Mapping[Any, Any]) -> str:
     """The command that installs a function's packages, as far as its files say."""
     if files := requirement_files(directory):
-        return "pip install --no-deps " + " ".join(f"-r {_short(path)}" for path in files)
+        return "pip install --no-deps " + " ".join(f"-r {shown(path)}" for path in files)
     commands = " && ".join(_build_commands(spec))
     installed = re.findall(r"pip3? install ([^&|;\n]+)", commands.replace("\\\n", " "))
     if installed:
@@ -321,8 +319,3 @@ def _build_commands(spec: Mapping[Any, Any]) -> Iterator[str]:
     for entries in mapping(build.get("directives")).values():
         for entry in entries if isinstance(entries, list) else ():
             yield as_text(mapping(entry).get("value"))
-
-
-def _short(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -7,7 +7,6 @@ a line of text. The sizes are small, so that a check takes seconds.
 from __future__ import annotations
 
 import base64
-import copy
 import functools
 import io
 import math
@@ -107,7 +106,7 @@ def bad_requests(config: FunctionConfig, good: Mapping[str, Any]) -> Iterator[Sa
     yield Sample("a JSON list in place of an object", [1])
     image = "image0" if config.kind == "reid" else "image"
     for name, value in _bad_images(good[image]).items():
-        yield Sample(name, _changed(good, image, value))
+        yield Sample(name, {**good, image: value})
     yield Sample("no image", {key: value for key, value in good.items() if key != image})
     if config.name != SAM_ID:  # the browser decodes its replies itself: it asks for embeddings, without points
         yield from _BAD[config.kind](good)
@@ -150,9 +149,20 @@ def encode(image: PillowImage.Image, form: str = "JPEG", **options: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def in_other_forms(body: Mapping[str, Any]) -> Iterator[Sample]:
+    """The same request with a charset in its content type, and with its images in the forms in which frames come.
+
+    Args:
+        body: A good request's.
+    """
+    yield Sample("a content type with a charset", body, f"{JSON}; charset=utf-8")
+    for name, image in _image_forms().items():
+        yield Sample(name, {**body, **{key: image for key in body if key in ("image", "image0", "image1")}})
+
+
 @functools.cache
-def image_forms() -> Mapping[str, str]:
-    """The plain scene in the forms in which frames come, by name."""
+def _image_forms() -> Mapping[str, str]:
+    """The plain scene as other image files, by what is special about them."""
     image = scene()
     exif = PillowImage.Exif()
     exif[0x0112] = 6  # stored lying on its side, shown upright
@@ -172,9 +182,7 @@ def _detector_requests(config: FunctionConfig) -> Iterator[Sample]:
     yield Sample("an image", body)
     yield Sample("a threshold of 0.5", {**body, "threshold": 0.5})
     yield Sample("a threshold of 1", {**body, "threshold": 1})
-    yield Sample("a content type with a charset", body, "application/json; charset=utf-8")
-    for name, image in image_forms().items():
-        yield Sample(name, {"image": image})
+    yield from in_other_forms(body)
 
 
 def _interactor_requests(config: FunctionConfig) -> Iterator[Sample]:
@@ -196,7 +204,6 @@ def _interactor_requests(config: FunctionConfig) -> Iterator[Sample]:
         "obj_bbox": corners if box_needed else None,
     }
     yield Sample("positive points" + (" and a box" if box_needed else ""), clicks)
-    yield Sample("a content type with a charset", clicks, "application/json; charset=utf-8")
     if takes_box:
         yield Sample("a box alone", {**clicks, "pos_points": [], "neg_points": [], "obj_bbox": corners})
         yield Sample("a box and positive points", {**clicks, "obj_bbox": corners})
@@ -204,8 +211,7 @@ def _interactor_requests(config: FunctionConfig) -> Iterator[Sample]:
         yield Sample("an empty list for the box", {**clicks, "obj_bbox": []})
     if negatives >= 0:
         yield Sample("a negative point too", {**clicks, "neg_points": _clicks(max(negatives, 1), (270.0, 200.0))})
-    for name, image in image_forms().items():
-        yield Sample(name, {**clicks, "image": image})
+    yield from in_other_forms(clicks)
 
 
 def _reid_requests(config: FunctionConfig) -> Iterator[Sample]:
@@ -225,9 +231,7 @@ def _reid_requests(config: FunctionConfig) -> Iterator[Sample]:
     )
     yield Sample("a max_distance of 1", {**body, "max_distance": 1})
     yield Sample("fewer boxes in the second image", {**body, "boxes1": body["boxes1"][:1]})
-    yield Sample("a content type with a charset", body, "application/json; charset=utf-8")
-    for name, image in image_forms().items():
-        yield Sample(name, {**body, "image0": image, "image1": image})
+    yield from in_other_forms(body)
 
 
 _GOOD: dict[str, Callable[[FunctionConfig], Iterator[Sample]]] = {
@@ -260,15 +264,15 @@ def _huge_png(side: int) -> bytes:
 
 
 def _bad_thresholds(good: Mapping[str, Any]) -> Iterator[Sample]:
-    yield Sample('a threshold of "abc"', _changed(good, "threshold", "abc"))
-    yield Sample("a threshold of 7", _changed(good, "threshold", 7))
+    yield Sample('a threshold of "abc"', {**good, "threshold": "abc"})
+    yield Sample("a threshold of 7", {**good, "threshold": 7})
 
 
 def _bad_prompts(good: Mapping[str, Any]) -> Iterator[Sample]:
-    yield Sample("a positive point outside the image", _changed(good, "pos_points", [_OUTSIDE]))
-    yield Sample("a negative point outside the image", _changed(good, "neg_points", [_OUTSIDE]))
-    yield Sample("points that are a text", _changed(good, "pos_points", "abc"))
-    yield Sample("a point of three numbers", _changed(good, "pos_points", [[1, 2, 3]]))
+    yield Sample("a positive point outside the image", {**good, "pos_points": [_OUTSIDE]})
+    yield Sample("a negative point outside the image", {**good, "neg_points": [_OUTSIDE]})
+    yield Sample("points that are a text", {**good, "pos_points": "abc"})
+    yield Sample("a point of three numbers", {**good, "pos_points": [[1, 2, 3]]})
     yield Sample("neither points nor a box", {**good, "pos_points": [], "neg_points": [], "obj_bbox": None})
 
 
@@ -290,10 +294,10 @@ def _bad_tracks(good: Mapping[str, Any]) -> Iterator[Sample]:
 
 def _bad_boxes(good: Mapping[str, Any]) -> Iterator[Sample]:
     yield from _bad_thresholds(good)
-    yield Sample("boxes that are a text", _changed(good, "boxes0", "abc"))
+    yield Sample("boxes that are a text", {**good, "boxes0": "abc"})
     yield Sample("no boxes", {key: value for key, value in good.items() if key != "boxes1"})
-    yield Sample("a box without points", _changed(good, "boxes1", [{"label_id": 1}]))
-    yield Sample('a max_distance of "abc"', _changed(good, "max_distance", "abc"))
+    yield Sample("a box without points", {**good, "boxes1": [{"label_id": 1}]})
+    yield Sample('a max_distance of "abc"', {**good, "max_distance": "abc"})
 
 
 _BAD: dict[str, Callable[[Mapping[str, Any]], Iterator[Sample]]] = {
@@ -310,10 +314,6 @@ def _tampered(state: object) -> Any:
         return None
     place = len(state) * 3 // 4
     return state[:place] + ("A" if state[place] != "A" else "B") + state[place + 1 :]
-
-
-def _changed(body: Mapping[str, Any], key: str, value: object) -> dict[str, Any]:
-    return {**copy.deepcopy(dict(body)), key: value}
 
 
 def _number(text: str | None, default: int) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tools.collection import ROOT
+from tools.collection import ROOT, shown
 from tools.demo.montage import save_montage
 from tools.demo.scenes import Scene, all_scenes
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenes = all_scenes()
     port = _free_port()
     log = options.out / "server.log"
-    print(f"Starting the local server ({len(scenes)} functions, log in {_short(log)}) ...", flush=True)
+    print(f"Starting the local server ({len(scenes)} functions, log in {shown(log)}) ...", flush=True)
     begin = time.perf_counter()
     with log.open("wb") as log_file:
         names = [scene.function for scene in scenes]
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 server.wait()
     print("The server is stopped.")
     if failed := [function for function, drawn in pictures.items() if not drawn]:
-        print(f"FAILED: {', '.join(failed)}; the server's log is {_short(log)}")
+        print(f"FAILED: {', '.join(failed)}; the server's log is {shown(log)}")
         return 1
     if options.montage:
         panels = []
@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for caption, picture in zip(scene.captions, pictures[scene.function], strict=True):
                 panels.append((caption, picture[top:bottom, left:right]))
         save_montage(options.montage, panels)
-        print(f"All results in one picture: {_short(options.montage)}")
-    print(f"Pictures: {_short(options.out)}/*.png. Next: `make serve`, and the curl lines above work as they stand.")
+        print(f"All results in one picture: {shown(options.montage)}")
+    print(f"Pictures: {shown(options.out)}/*.png. Next: `make serve`, and the curl lines above work as they stand.")
     return 0
 
 
@@ -112,10 +112,10 @@ def _show(client: httpx.Client, scene: Scene, out: Path) -> list[NDArray[np.uint
     median = {stage: float(np.median([t.get(stage, 0) for t in times])) for stage in times[-1]}
     count = f" (median of {len(times)} requests)" if len(times) > 1 else ""
     print(f"    time: {', '.join(f'{stage} {ms:.1f} ms' for stage, ms in median.items())}{count}")
-    print(f"    picture: {_short(picture)}")
+    print(f"    picture: {shown(picture)}")
     print(
         f"    curl -s localhost:8070/api/function_invocations -H 'x-nuclio-function-name: {scene.function}'"
-        f" -H 'Content-Type: application/json' -d @{_short(request)}\n",
+        f" -H 'Content-Type: application/json' -d @{shown(request)}\n",
         flush=True,
     )
     return pictures
@@ -169,10 +169,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from common.vision.image import decode_image
 from tools import collection
 from tools.check import has_errors, inspect_function
 from tools.check.report import Printer, wants_colour
+from tools.collection import shown
 from tools.draw import overlay
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
@@ -114,7 +115,7 @@ def make(settings: dict[str, str]) -> Made:
         target.parent.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     except OSError as error:
-        raise StartupError(f"OUT: {_shown(target)} can't be made: {error.filename}: {error.strerror}") from error
+        raise StartupError(f"OUT: {shown(target)} can't be made: {error.filename}: {error.strerror}") from error
     try:
         draft = workshop / target.name
         place = Path("serverless", "custom", name) if "REPO" in settings else Path()
@@ -163,12 +164,12 @@ def _place(settings: dict[str, str]) -> tuple[str, Path]:
     key = "REPO" if "REPO" in settings else "OUT"
     target = Path(settings.get(key) or CUSTOM / name).expanduser().resolve()
     if target.exists():
-        raise StartupError(f"{key}: {_shown(target)} exists already: choose another NAME or {key}, or delete it first")
+        raise StartupError(f"{key}: {shown(target)} exists already: choose another NAME or {key}, or delete it first")
     for directory in collection.function_directories():
         text = (directory / "function.yaml").read_text(encoding="utf-8")
         if re.search(rf"^  name: [\"']?{re.escape(name)}[\"']?\s*$", text, re.MULTILINE):
             raise StartupError(
-                f"NAME: {_shown(directory)} is already called {name}: two functions can't have the same name"
+                f"NAME: {shown(directory)} is already called {name}: two functions can't have the same name"
             )
     return name, target
 
@@ -225,7 +226,7 @@ def _check(draft: Path, target: Path) -> None:
         return
     Printer(sys.stdout, colour=wants_colour(sys.stdout, dict(os.environ))).write(report)
     if has_errors(report.findings):
-        raise StartupError(f"{_shown(target)} was not made: the check above found errors")
+        raise StartupError(f"{shown(target)} was not made: the check above found errors")
 
 
 def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
@@ -246,7 +247,7 @@ def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
 
 
 def _report(made: Made, seconds: float) -> None:
-    facts, place = made.plan.facts, _shown(made.directory)
+    facts, place = made.plan.facts, shown(made.directory)
     if facts is not None:
         size = f", input {facts.size_hw[1]} x {facts.size_hw[0]}" if facts.size_hw else ""
         layout = f", layout {facts.layout}" if facts.layout else ""
@@ -254,7 +255,7 @@ def _report(made: Made, seconds: float) -> None:
     print(f"Made {place} in {seconds:.1f} s; tools.check found nothing that fails.")
     if made.drawing is not None:
         found = f"{made.shapes} shapes" if made.shapes else "nothing at this threshold"
-        print(f"In the sample picture it finds {found}; drawn in {_shown(made.drawing)}")
+        print(f"In the sample picture it finds {found}; drawn in {shown(made.drawing)}")
     if made.plan.labels:
         print(
             f"\nThe labels for CVAT, also in {place}/labels.json; paste them into the Raw tab of the label constructor:\n"
@@ -262,18 +263,11 @@ def _report(made: Made, seconds: float) -> None:
         print(json.dumps(json.loads((made.directory / "labels.json").read_text(encoding="utf-8")), ensure_ascii=False))
     print(f"\nIts test: {place}/test_function.py, with the requests and replies of {place}/sample")
     if made.repository is not None:
-        print(f"\nNext:  cd {_shown(made.repository)}, then: make test, make serve; README.md says the rest")
+        print(f"\nNext:  cd {shown(made.repository)}, then: make test, make serve; README.md says the rest")
         return
     print(f"\nNext:  make serve FUNCTIONS={place}\n       ./deploy_cpu.sh {place}")
     if facts is None:
         print(f"       edit {place}/model_handler.py, then: make check FUNCTION={place}")
-
-
-def _shown(path: Path) -> str:
-    for base in (Path.cwd(), collection.ROOT):
-        if path.is_relative_to(base):
-            return str(path.relative_to(base))
-    return str(path)
 
 
 if __name__ == "__main__":

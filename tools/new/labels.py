@@ -121,24 +121,24 @@ def read_edges(text: str, joints: Sequence[str]) -> list[tuple[int, int]]:
         return list(COCO_EDGES) if tuple(joints) == COCO_JOINTS else []
     edges = []
     for item in text.split(","):
-        ends = [_joint_index(part, joints) for part in _ends(item, joints)]
-        if len(ends) != 2 or None in ends or ends[0] == ends[1]:
+        edge = _edge(item, joints)
+        if edge is None or edge[0] == edge[1]:
             raise StartupError(
                 f"EDGES: expected pairs of joints such as 1-2,2-3 (numbers from 1 to {len(joints)}) or names with a dash "
                 f"between them, got {describe(item.strip())}"
             )
-        edges.append((ends[0], ends[1]))
-    return [(a, b) for a, b in edges if a is not None and b is not None]
+        edges.append(edge)
+    return edges
 
 
-def _ends(item: str, joints: Sequence[str]) -> list[str]:
+def _edge(item: str, joints: Sequence[str]) -> tuple[int, int] | None:
     # A joint's name may hold dashes itself: take the split at which both ends are joints.
-    parts = item.strip().split("-")
+    parts = item.split("-")
     for i in range(1, len(parts)):
-        first, second = "-".join(parts[:i]).strip(), "-".join(parts[i:]).strip()
-        if _joint_index(first, joints) is not None and _joint_index(second, joints) is not None:
-            return [first, second]
-    return []
+        first, second = (_joint_index("-".join(end).strip(), joints) for end in (parts[:i], parts[i:]))
+        if first is not None and second is not None:
+            return first, second
+    return None
 
 
 def _joint_index(text: str, joints: Sequence[str]) -> int | None:

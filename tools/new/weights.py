@@ -65,7 +65,6 @@ def _read_exported(path: Path, hints: Hints, image_size: str | None) -> Facts:
     file = model_file(path)
     engine = "openvino" if file.suffix == ".xml" else "onnxruntime"
     model = ExportedModel(file, engine=engine, hints=hints, image_size=image_size)
-    beside: list[Path] = []
     if file.suffix == ".xml":
         beside = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
     else:

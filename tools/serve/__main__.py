@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from common.errors import StartupError
 from common.networks.weights import is_offline
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     served = {
         pool.config.name: Served(pool, listener.getsockname()[1]) for pool, listener in zip(pools, ports, strict=True)
     }
-    announcement = _Announcement(served, options.host, dashboard.getsockname()[1], left_out, sizes)
+    announcement = _announce(served, options.host, dashboard.getsockname()[1], left_out, sizes)
     return asyncio.run(_run(served, dashboard, ports, announcement))
 
 
@@ -65,7 +65,7 @@ async def _run(
     functions: Mapping[str, Served],
     dashboard: socket.socket,
     ports: Sequence[socket.socket],
-    announcement: _Announcement,
+    announcement: Coroutine[Any, Any, None],
 ) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,7 +76,7 @@ async def _run(
     servers = [HttpServer(dashboard_app(functions), dashboard)]
     servers += [HttpServer(function_app(f), s) for f, s in zip(functions.values(), ports, strict=True)]
     running = [asyncio.create_task(server.run_until_exit()) for server in servers]
-    announcing = asyncio.create_task(announcement.show())
+    announcing = asyncio.create_task(announcement)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
     announcing.cancel()
@@ -92,35 +92,28 @@ async def _run(
     return 1 if failed else 0
 
 
-@dataclass(frozen=True)
-class _Announcement:
-    """What is printed once every function has started or given up."""
-
-    functions: Mapping[str, Served]
-    host: str
-    port: int
-    left_out: Sequence[NotServed]
-    sizes: Sizes
-
-    async def show(self) -> None:
-        await asyncio.gather(*(served.pool.wait_until_started() for served in self.functions.values()))
-        if self.left_out:
-            print(f"\n{report(self.left_out, self.sizes)}")
-        rows = [("FUNCTION", "KIND", "STATE", "ADDRESS")]
-        rows += [
-            (name, served.pool.config.kind, served.pool.state, f"http://localhost:{served.port}")
-            for name, served in self.functions.items()
-        ]
-        print(f"\n{table(rows)}")
-        for name, served in self.functions.items():
-            if served.pool.state == "error":
-                print(f"\n{name} could not start: {served.pool.error}")
-        print(f"\nDashboard API and a page with this list: http://localhost:{self.port}")
-        if self.host in ("127.0.0.1", "localhost"):
-            print(
-                "Only this machine can reach it; for a CVAT in containers, serve on --host 0.0.0.0 (make serve HOST=0.0.0.0)."
-            )
-        print("Ctrl-C stops everything.", flush=True)
+async def _announce(
+    functions: Mapping[str, Served], host: str, port: int, left_out: Sequence[NotServed], sizes: Sizes
+) -> None:
+    """Waits until every function has started or given up, and prints what is served where."""
+    await asyncio.gather(*(served.pool.wait_until_started() for served in functions.values()))
+    if left_out:
+        print(f"\n{report(left_out, sizes)}")
+    rows = [("FUNCTION", "KIND", "STATE", "ADDRESS")]
+    rows += [
+        (name, served.pool.config.kind, served.pool.state, f"http://localhost:{served.port}")
+        for name, served in functions.items()
+    ]
+    print(f"\n{table(rows)}")
+    for name, served in functions.items():
+        if served.pool.state == "error":
+            print(f"\n{name} could not start: {served.pool.error}")
+    print(f"\nDashboard API and a page with this list: http://localhost:{port}")
+    if host in ("127.0.0.1", "localhost"):
+        print(
+            "Only this machine can reach it; for a CVAT in containers, serve on --host 0.0.0.0 (make serve HOST=0.0.0.0)."
+        )
+    print("Ctrl-C stops everything.", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ from starlette.routing import Route
 from common.config import read_yaml
 from tools import durations
 from tools.serve.http_server import REASON_HEADER, reason_phrase
-from tools.serve.pool import Pool, PoolReply
+from tools.serve.pool import Pool
+from tools.wrapper import Reply
 
 NAMESPACE, PROJECT = "nuclio", "cvat"
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -137,7 +138,7 @@ async def _invoke(served: Served, request: Request, path: str) -> Response:
     return _response(await served.pool.invoke(request.method, path, headers, bytes(body)))
 
 
-def _response(reply: PoolReply) -> Response:
+def _response(reply: Reply) -> Response:
     headers = dict(reply.headers)
     compressed = any(name.lower() == "content-encoding" for name in headers)
     if reply.status >= 400 and not compressed and (reason := reason_phrase(reply.body)):
@@ -146,7 +147,7 @@ def _response(reply: PoolReply) -> Response:
 
 
 def _error(status: int, message: str) -> Response:
-    return _response(PoolReply.error(status, message))
+    return _response(Reply.error(status, message))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tools.workers import messages
 from tools.workers.environment import worker_environment
 from tools.workers.process import exit_words, kill_group
 from tools.workers.retries import pauses_s
+from tools.wrapper import Reply
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # between a worker's death and its next start
 _STARTS_BEFORE_GIVING_UP = 4  # as with the restart policy of the collection's function.yaml: one start and three more
@@ -61,30 +61,6 @@ class Limits:
             worker_wait_s=(_count(trigger, "workerAvailabilityTimeoutMilliseconds", path) or 10000) / 1000,
             event_timeout_s=_event_timeout_s(spec, path),
         )
-
-
-@dataclass(frozen=True)
-class PoolReply:
-    """The reply to a request, from a worker or in its place."""
-
-    status: int
-    """The HTTP status."""
-    body: bytes
-    """As the client gets it."""
-    content_type: str = "application/json"
-    """Of the body."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """More headers of the reply."""
-
-    @classmethod
-    def error(cls, status: int, message: str) -> PoolReply:
-        """An error in the form that all functions of the collection give it.
-
-        Args:
-            status: the HTTP status, 400 or more.
-            message: what was expected, and what came.
-        """
-        return cls(status, json.dumps({"error": message}).encode())
 
 
 def _count(values: Mapping[str, Any], name: str, path: Path) -> int | None:
@@ -164,7 +140,7 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.end() for worker in self._workers))
 
-    async def invoke(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> PoolReply:
+    async def invoke(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Hands a request to the next free worker.
 
         Args:
@@ -178,11 +154,11 @@ class Pool:
         """
         name = self.config.name
         if self.state == "error":
-            return PoolReply.error(503, f"{name} could not start: {self.error}")
+            return Reply.error(503, f"{name} could not start: {self.error}")
         try:
             worker = await asyncio.wait_for(self._take(), self.limits.worker_wait_s)
         except TimeoutError:
-            return PoolReply.error(503, f"{name}: no worker was free within {self.limits.worker_wait_s:g} s")
+            return Reply.error(503, f"{name}: no worker was free within {self.limits.worker_wait_s:g} s")
         # A client that goes away must not take the worker with it: the request is finished in any case.
         return await asyncio.shield(asyncio.create_task(self._serve(worker, method, path, headers, body)))
 
@@ -199,9 +175,7 @@ class Pool:
             worker.queued = True
             self._idle.put_nowait(worker)
 
-    async def _serve(
-        self, worker: _Worker, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> PoolReply:
+    async def _serve(self, worker: _Worker, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         name = self.config.name
         header = {
             "method": method,
@@ -215,13 +189,11 @@ class Pool:
         except TimeoutError:
             worker.kill()
             limit = self.limits.event_timeout_s
-            return PoolReply.error(408, f"{name}: no answer within {limit:g} s (eventTimeout); its worker starts again")
+            return Reply.error(408, f"{name}: no answer within {limit:g} s (eventTimeout); its worker starts again")
         except (OSError, asyncio.IncompleteReadError):
-            return PoolReply.error(
-                502, f"{name}: its worker died during the request and starts again; its log says why"
-            )
+            return Reply.error(502, f"{name}: its worker died during the request and starts again; its log says why")
         self._give_back(worker)
-        return PoolReply(answer["status"], reply_body, answer["content_type"], answer["headers"])
+        return Reply(answer["status"], reply_body, answer["content_type"], answer["headers"])
 
     def worker_is_ready(self, worker: _Worker) -> None:
         """Takes a worker that has started among those that get requests.

@@ -12,7 +12,7 @@ from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks import weights
 from common.networks.weights import Missing, WeightFile
-from tools.collection import missing_packages, requirement_files
+from tools.collection import missing_packages, requirement_files, shown
 from tools.serve.pool import Limits
 from tools.serve.settings import Settings
 from tools.weights.fetching import Sizes, fetch_with_bar, table
@@ -115,9 +115,9 @@ def report(left_out: Sequence[NotServed], sizes: Sizes) -> str:
     if without := {
         path: None for each in left_out if each.packages for path in requirement_files(each.config.directory)
     }:
-        files = " ".join(f"-r {shlex.quote(_shown(path))}" for path in without)
+        files = " ".join(f"-r {shlex.quote(shown(path))}" for path in without)
         lines.append(
-            f"Install the packages: {shlex.quote(_shown(Path(sys.executable)))} -m pip install --no-deps {files}"
+            f"Install the packages: {shlex.quote(shown(Path(sys.executable)))} -m pip install --no-deps {files}"
         )
     return "\n".join(lines).rstrip()
 
@@ -126,7 +126,3 @@ def _lacks(config: FunctionConfig, settings: Settings) -> NotServed | None:
     packages = tuple(missing_packages(config.directory))
     absent = weights.missing(config.directory, settings.of(config.directory))
     return NotServed(config, packages, absent) if packages or absent else None
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -42,32 +42,18 @@ def main() -> None:
         except EOFError:
             return
         reply = _answer(function, header, body)
-        connection.sendall(
-            messages.pack(
-                {"status": reply.status, "content_type": reply.content_type, "headers": reply.headers}, reply.body
-            )
-        )
+        answer = {"status": reply.status, "content_type": reply.content_type, "headers": dict(reply.headers)}
+        connection.sendall(messages.pack(answer, reply.body))
 
 
 def _answer(function: LoadedFunction, header: dict[str, Any], body: bytes) -> Reply:
     try:
-        return function(
-            body,
-            header["content_type"],
-            header["path"],
-            method=header["method"],
-            headers=header["headers"],
-        )
+        return function(body, **header)
     except Exception as error:
         # A handler's own exception: the wrapper answers it with 500 and lives on.
         function.context.logger.error_with("Exception caught in handler", err=str(error)[:500])
         logging.getLogger("tools.serve").exception("Exception caught in handler")
-        return Reply(
-            500,
-            b'{"error": "the handler raised %b; its log says why"}' % type(error).__name__.encode(),
-            "application/json",
-            {},
-        )
+        return Reply.error(500, f"the handler raised {type(error).__name__}; its log says why")
 
 
 class _LineFormatter(logging.Formatter):

@@ -16,23 +16,14 @@ from collections.abc import Sequence
 from types import CodeType, ModuleType
 
 _ROOMS = {
-    "cvat": ("annotation", "conform", "labels", "reply", "request", "skeleton"),
-    "vision": ("image", "letterbox", "mask", "matching", "tiling"),
-    "networks": ("engine", "loader", "runtime", "sam", "torchvision", "weights"),
-    "serving": (
-        "compression",
-        "embedding_cache",
-        "kinds",
-        "log",
-        "native",
-        "nuclio",
-        "options",
-        "stages",
-        "state",
-        "store",
-    ),
+    "cvat": "annotation conform labels reply request skeleton",
+    "vision": "image letterbox mask matching tiling",
+    "networks": "engine loader runtime sam torchvision weights",
+    "serving": "compression embedding_cache kinds log native nuclio options stages state store",
 }
-MOVED = {f"common.{module}": f"common.{room}.{module}" for room, modules in _ROOMS.items() for module in modules} | {
+MOVED = {
+    f"common.{module}": f"common.{room}.{module}" for room, names in _ROOMS.items() for module in names.split()
+} | {
     "common.yolo": "common.networks.formats",
     "common.yolo.found": "common.networks.results",
     "common.yolo.handler": "common.networks.exported.handler",
@@ -58,36 +49,34 @@ def new_name(name: str) -> str | None:
 
 def install() -> None:
     """Makes `import` find moved modules by their old names, in this process."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Moved())
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Comes first among the finders: a submodule of a moved package would else be loaded a second time, from its file."""
+class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules by their old names and gives them under these.
+
+    It comes first among the finders: a submodule of a moved package would else be loaded a second time, from its file.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         new = new_name(fullname)
-        return None if new is None else importlib.machinery.ModuleSpec(fullname, _Loader(new))
-
-
-class _Loader(importlib.abc.Loader):
-    """Gives the module of another name."""
-
-    def __init__(self, name: str):
-        self._name = name
+        return None if new is None else importlib.machinery.ModuleSpec(fullname, self, origin=new)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self._name)
-        self._own_spec = module.__spec__
-        warnings.warn(f"{spec.name} is now {self._name}", DeprecationWarning, stacklevel=2)
+        module = importlib.import_module(str(spec.origin))
+        spec.loader_state = module.__spec__
+        warnings.warn(f"{spec.name} is now {spec.origin}", DeprecationWarning, stacklevel=2)
         return module
 
     def get_code(self, name: str) -> CodeType | None:
         """The code that `python -m` runs under the old name."""
-        loader = importlib.util.find_spec(self._name).loader  # type: ignore[union-attr]
-        return loader.get_code(self._name)  # type: ignore[union-attr]
+        new = str(new_name(name))
+        loader = importlib.util.find_spec(new).loader  # type: ignore[union-attr]
+        return loader.get_code(new)  # type: ignore[union-attr]
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own_spec  # the import system has put that of the old name in its place
+        # The import system has put the spec of the old name in the place of the module's own.
+        module.__spec__ = module.__spec__.loader_state  # type: ignore[union-attr]

@@ -54,11 +54,12 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
     check_url(url, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened_part(path) as part:
-        resumed = part.fetch(url, whole=False, checked=sha256 is not None, progress=progress)
+        resumed = part.fetch(url, checked=sha256 is not None, progress=progress)
         found = part.digest()
         if resumed and sha256 is not None and found != sha256:
             # The beginning may be of another version.
-            part.fetch(url, whole=True, checked=True, progress=progress)
+            part.clear()
+            part.fetch(url, checked=True, progress=progress)
             found = part.digest()
         if sha256 is not None and found != sha256:
             part.clear()
@@ -132,10 +133,8 @@ class _Part:
     def size(self) -> int:
         return os.fstat(self._file.fileno()).st_size
 
-    def fetch(self, url: str, *, whole: bool, checked: bool, progress: Progress | None) -> bool:
+    def fetch(self, url: str, *, checked: bool, progress: Progress | None) -> bool:
         """Fetches what is missing; returns whether a part of it was here before this run."""
-        if whole:
-            self.clear()
         resumed = self.size > 0
         for attempt in range(1, _TRIES + 1):
             before = self.size

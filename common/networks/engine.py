@@ -200,7 +200,7 @@ class OnnxRuntimeEngine:
             raise StartupError("ONNX Runtime is not installed: pip install onnxruntime (onnxruntime-gpu for CUDA)")
         import onnxruntime as ort
 
-        providers: list[Any] = ["CPUExecutionProvider"]
+        providers: list[tuple[str, dict[str, int]]] = [("CPUExecutionProvider", {})]
         if cuda is not None:
             providers = [("CUDAExecutionProvider", {"device_id": cuda}), *providers]
             if tensorrt:
@@ -215,7 +215,7 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise StartupError(f"{_name(model)}: ONNX Runtime can't load it: {_brief(error)}") from error
-        first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+        first = providers[0][0]
         if self._session.get_providers()[0] != first:
             raise StartupError(
                 f"{first} of ONNX Runtime could not start on this machine: is there an NVIDIA GPU with a driver for "

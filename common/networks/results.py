@@ -104,7 +104,7 @@ def check_types(labels: Labels, task: str, joints: tuple[int, int] | None = None
             )
 
 
-def to_shapes(found: Found, labels: Mapping[int, Label], joint_threshold: float, tolerance: float = 1.0) -> list[Shape]:
+def to_shapes(found: Found, labels: Mapping[int, Label], joint_threshold: float) -> list[Shape]:
     """The results whose class has a label, as shapes of that label's type.
 
     Args:
@@ -112,16 +112,15 @@ def to_shapes(found: Found, labels: Mapping[int, Label], joint_threshold: float,
         labels: Class index -> label.
         joint_threshold: The lowest visibility of a joint; other joints are outside. A skeleton without a visible joint is
             left out.
-        tolerance: How far the polygon made of a mask may leave its edge, pixels.
     """
     shapes: list[Shape] = []
     for i, index in enumerate(found.classes.tolist()):
         if index in labels:
-            shapes += _shape(found, i, labels[index], joint_threshold, tolerance)
+            shapes += _shape(found, i, labels[index], joint_threshold)
     return shapes
 
 
-def _shape(found: Found, i: int, label: Label, joint_threshold: float, tolerance: float) -> Iterator[Shape]:
+def _shape(found: Found, i: int, label: Label, joint_threshold: float) -> Iterator[Shape]:
     score = float(found.scores[i])
     if label.type == "tag" or found.boxes_xyxy is None:
         yield Tag(label=label.name, score=score)
@@ -137,7 +136,7 @@ def _shape(found: Found, i: int, label: Label, joint_threshold: float, tolerance
         mask = found.masks[i]
         yield Mask(label=label.name, score=score, bitmap=mask.bitmap, left=mask.left, top=mask.top)
     elif found.masks is not None and label.type == "polygon":
-        outline = mask_to_outline(found.masks[i], tolerance)
+        outline = mask_to_outline(found.masks[i])
         if len(outline) >= 3:
             yield Polygon(label=label.name, score=score, points_xy=outline)
     elif found.joints is not None and label.type == "skeleton":

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
 import cvat_sdk.auto_annotation as cvataa
 from cvat_sdk import models
@@ -34,8 +34,6 @@ from common.shapes import Mask
 from common.vision.image import pillow_to_rgb
 from common.vision.mask import mask_to_rle
 
-Spec: TypeAlias = cvataa.DetectionFunctionSpec | cvataa.InteractionFunctionSpec | cvataa.TrackingFunctionSpec
-
 
 def create(directory: str | Path, options: Mapping[str, Any]) -> Detection | Interaction | Tracking:
     """The function in a directory, its model loaded, as an object for CVAT's SDK.
@@ -50,31 +48,14 @@ def create(directory: str | Path, options: Mapping[str, Any]) -> Detection | Int
         StartupError: An option does not exist or does not fit, or something keeps the function from starting anywhere.
     """
     config = replace(FunctionConfig.load(directory), workers=1)  # one copy of the model, whatever numWorkers says
-    spec = spec_of(config)
-    if isinstance(spec, cvataa.DetectionFunctionSpec):
-        return Detection(spec, config, kinds.load_as(Detector, config, options))
-    if isinstance(spec, cvataa.InteractionFunctionSpec):
+    if config.kind == "detector":
+        return Detection(detection_spec(config), config, kinds.load_as(Detector, config, options))
+    if config.kind == "interactor":
         # What the SDK has embedded it keeps itself.
         settings = {"embedding_cache_mb": 0.0, **options}
-        return Interaction(spec, config, kinds.load_as(Interactor, config, settings))
-    return Tracking(spec, config, kinds.load_as(Tracker, config, options))
-
-
-def spec_of(config: FunctionConfig) -> Spec:
-    """What the SDK wants to know of a function before it calls it.
-
-    Args:
-        config: What function.yaml says.
-
-    Raises:
-        BadFunctionError: The SDK can't take this function.
-    """
-    if config.kind == "detector":
-        return detection_spec(config)
-    if config.kind == "interactor":
-        return interaction_spec(config)
+        return Interaction(interaction_spec(config), config, kinds.load_as(Interactor, config, settings))
     if config.kind == "tracker":
-        return tracking_spec(config)
+        return Tracking(tracking_spec(config), config, kinds.load_as(Tracker, config, options))
     raise cvataa.BadFunctionError(
         f"{config.name} is a {config.kind} function, and CVAT's SDK has no interface for those; "
         "python -m tools.annotate runs them"

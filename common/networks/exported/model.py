@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StartupError
-from common.networks.engine import Engine, Tensor, open_engine
+from common.networks.engine import Array, Engine, Tensor, open_engine
 from common.networks.formats.detections import Detections
 from common.networks.formats.image_input import ImageInput, read_size
 from common.networks.formats.layout import OutputLayout
@@ -24,7 +23,6 @@ from common.vision.letterbox import Letterbox
 
 _LOG = logging.getLogger(__name__)
 
-Array = NDArray[Any]
 _FurtherInputs = Mapping[str, Callable[[Letterbox], Array]]
 
 
@@ -229,7 +227,7 @@ class ExportedModel:
         boxes = letterbox.boxes_to_image(detections.boxes)
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         detections, boxes = detections.take(keep), boxes[keep]
-        if self.layout.masks is not None and self.dimensions.masks is not None:
+        if self.dimensions.masks is not None:
             masks = self.layout.masks(outputs[self.dimensions.masks][0], detections.extra, boxes, letterbox)
             some = np.array([bool(mask.bitmap.size) for mask in masks], np.bool_)
             masks = [mask for mask in masks if mask.bitmap.size]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StartupError
+from common.networks.engine import Array
 
 _TOLERANCE = 0.01  # arithmetic of 16 bits can exceed 1 by its rounding
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +31,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def take(self, index: NDArray[Any]) -> Detections:
+    def take(self, index: Array) -> Detections:
         """Some of the detections.
 
         Args:

@@ -9,19 +9,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.networks.engine import Array
 from common.networks.formats.detections import Candidates, Detections
+from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import best_first
 from common.networks.formats.preparation import Preparation
 from common.networks.formats.signature import Dimensions, Signature
 from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
-Array = NDArray[Any]
 MaskDecoder = Callable[[Array, NDArray[np.float32], NDArray[np.float64], Letterbox], list[Mask]]
 """(output of the first image, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> N masks in the image."""
 
@@ -64,8 +65,8 @@ class OutputLayout:
     """Under this score nothing is a detection, whatever the threshold."""
     suppression: Suppression | None = None
     """How overlapping boxes are suppressed; None where the network gives each object once."""
-    masks: MaskDecoder | None = None
-    """Makes the masks of detections from the output `Dimensions.masks`, where the task is to segment."""
+    masks: MaskDecoder = masks_in_boxes
+    """Makes the masks of detections from the output `Dimensions.masks`, where there is one: the task is to segment."""
     preparation: Preparation = field(default_factory=Preparation)
     """How an image becomes the input."""
     further_inputs: Mapping[str, Callable[[Letterbox], Array]] = field(default_factory=dict)

@@ -50,15 +50,10 @@ class _Grid:
 
     finer: int
     """How many times the prototypes are enlarged."""
-    left: int
-    """The image's left edge in enlarged prototype pixels; likewise top, right and bottom."""
-    top: int
-    right: int
-    bottom: int
-    width: int
-    """The image's width in its own pixels."""
-    height: int
-    """The image's height in its own pixels."""
+    x: _Axis
+    """From left to right."""
+    y: _Axis
+    """From top to bottom."""
 
     @classmethod
     def of(cls, letterbox: Letterbox, size_hw: Sequence[int]) -> _Grid:
@@ -68,7 +63,36 @@ class _Grid:
         whole = (f for f in (1, 2, 4) if all((side * f).is_integer() for side in (*x, *y)))
         finer = next(whole, 4)
         (left, right), (top, bottom) = ([round(side * finer) for side in sides] for sides in (x, y))
-        return cls(finer, left, top, right, bottom, letterbox.image_hw[1], letterbox.image_hw[0])
+        height, width = letterbox.image_hw
+        return cls(finer, _Axis(left, right - left, width), _Axis(top, bottom - top, height))
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The same along one side of the image."""
+
+    start: int
+    """Where the image begins, in enlarged prototype pixels."""
+    fine: int
+    """How many of them lie under the image."""
+    length: int
+    """The image's side in its own pixels."""
+
+    def part(self, first: int, last: int) -> tuple[int, int]:
+        """The enlarged prototype pixels, from `start` on, that image pixels first to last are interpolated from."""
+        begin, end = first * self.fine // self.length, -(-last * self.fine // self.length)
+        return max(begin - _MARGIN, 0), min(end + _MARGIN, self.fine)
+
+    def span(self, first: int, last: int) -> _Span:
+        """The smallest span around image pixels first to last and around what they are interpolated from.
+
+        Prototype and image pixels have edges in common at each of the parts of their numbers' greatest common divisor.
+        """
+        parts = math.gcd(self.fine, self.length)
+        source = self.part(first, last)
+        begin, end = source[0] * parts // self.fine, -(-source[1] * parts // self.fine)
+        pixels, fine = self.length // parts, self.fine // parts
+        return _Span(begin * pixels, (end - begin) * pixels, (begin * fine, end * fine))
 
 
 def _mask(prototypes: NDArray[np.float32], weights: NDArray[np.float32], box: Sequence[int], grid: _Grid) -> Mask:
@@ -77,21 +101,15 @@ def _mask(prototypes: NDArray[np.float32], weights: NDArray[np.float32], box: Se
     left, top, right, bottom = box
     if right <= left or bottom <= top:
         return Mask(bitmap=np.zeros((0, 0), np.bool_))
-    x, y = (
-        _Span.around(left, right, grid.right - grid.left, grid.width),
-        _Span.around(top, bottom, grid.bottom - grid.top, grid.height),
-    )
+    x, y = grid.x.span(left, right), grid.y.span(top, bottom)
     if x.size * y.size <= _RESIZE_GAIN * (right - left) * (bottom - top):
         sums = _sums(prototypes, weights, grid, x.source, y.source)
         values = cv2.resize(sums, (x.size, y.size), interpolation=cv2.INTER_LINEAR)
         values = values[top - y.first : bottom - y.first, left - x.first : right - x.first]
     else:
-        x_source, y_source = (
-            _part(left, right, grid.right - grid.left, grid.width),
-            _part(top, bottom, grid.bottom - grid.top, grid.height),
-        )
+        x_source, y_source = grid.x.part(left, right), grid.y.part(top, bottom)
         sums = _sums(prototypes, weights, grid, x_source, y_source)
-        step_x, step_y = (grid.right - grid.left) / grid.width, (grid.bottom - grid.top) / grid.height
+        step_x, step_y = grid.x.fine / grid.x.length, grid.y.fine / grid.y.length
         # Where the centre of the box's pixel (0, 0) lies in `sums`, whose pixel centres are whole numbers here.
         origin_x, origin_y = (left + 0.5) * step_x - 0.5 - x_source[0], (top + 0.5) * step_y - 0.5 - y_source[0]
         values = cv2.warpAffine(
@@ -113,25 +131,6 @@ class _Span:
     size: int
     source: tuple[int, int]
 
-    @classmethod
-    def around(cls, first: int, last: int, fine: int, length: int) -> _Span:
-        """The smallest span around image pixels first to last and around what they are interpolated from.
-
-        `fine` prototype pixels lie under `length` image pixels: both have edges in common at each of their greatest common
-        divisor's parts.
-        """
-        parts = math.gcd(fine, length)
-        wanted = _part(first, last, fine, length)
-        begin, end = wanted[0] * parts // fine, -(-wanted[1] * parts // fine)
-        return cls(
-            begin * length // parts, (end - begin) * length // parts, (begin * fine // parts, end * fine // parts)
-        )
-
-
-def _part(first: int, last: int, fine: int, length: int) -> tuple[int, int]:
-    """The finer prototype pixels that image pixels first to last are interpolated from."""
-    return max(first * fine // length - _MARGIN, 0), min(-(-last * fine // length) + _MARGIN, fine)
-
 
 def _sums(
     prototypes: NDArray[np.float32], weights: NDArray[np.float32], grid: _Grid, x: tuple[int, int], y: tuple[int, int]
@@ -142,7 +141,7 @@ def _sums(
     """
     import cv2
 
-    columns, rows = (x[0] + grid.left, x[1] + grid.left), (y[0] + grid.top, y[1] + grid.top)
+    columns, rows = (x[0] + grid.x.start, x[1] + grid.x.start), (y[0] + grid.y.start, y[1] + grid.y.start)
     if grid.finer == 1:
         part = prototypes[:, rows[0] : rows[1], columns[0] : columns[1]]
         return np.tensordot(weights, part, axes=1)

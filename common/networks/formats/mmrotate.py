@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from numpy.typing import NDArray
-
+from common.networks.engine import Array
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
 from common.networks.formats.nms import rotated_nms_exact
@@ -14,7 +12,6 @@ from common.networks.formats.preparation import Placement, Preparation
 from common.networks.formats.rotated_graph import cut_rotated_nms
 from common.networks.formats.signature import Dimensions, Signature
 
-Array = NDArray[Any]
 # ImageNet's mean and deviation, as all of MMRotate's configurations have them.
 _PREPARATION = Preparation(
     placement=Placement.CORNER, mean=(123.675, 116.28, 103.53), deviation=(58.395, 57.12, 57.375)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from numpy.typing import NDArray
 
 from common.errors import StartupError
+from common.networks.engine import Array
 from common.networks.formats import mmrotate, ultralytics, wongkinyiu, yolov5
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import TASKS
@@ -30,7 +28,7 @@ UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS)
 
 
 def find_layout(
-    file: Signature, outputs: Sequence[NDArray[Any]] | None = None, layouts: Sequence[OutputLayout] = LAYOUTS
+    file: Signature, outputs: Sequence[Array] | None = None, layouts: Sequence[OutputLayout] = LAYOUTS
 ) -> tuple[OutputLayout, Dimensions]:
     """The layout of a file's outputs.
 
@@ -91,7 +89,7 @@ def _match(layout: OutputLayout, file: Signature) -> Dimensions | None:
 
 
 def _problem(
-    layout: OutputLayout, dimensions: Dimensions, file: Signature, outputs: Sequence[NDArray[Any]]
+    layout: OutputLayout, dimensions: Dimensions, file: Signature, outputs: Sequence[Array]
 ) -> StartupError | None:
     try:
         layout.read(outputs, dimensions).check(dimensions.classes if file.classes is None else file.classes)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.networks.engine import Array
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
-from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import nms, rotated_nms
 from common.networks.formats.preparation import Placement, Preparation
 from common.networks.formats.signature import Dimensions, Signature
 
-Array = NDArray[Any]
 _RTDETR_HEAD = "RTDETRDecoder"
 _TABLE_TASKS = ("detect", "segment", "pose", "obb")
 
@@ -48,7 +45,6 @@ RAW = tuple(
         match=partial(_match_raw, task),
         read=_read_raw,
         suppression=Suppression(rotated_nms if task == "obb" else nms, iou=0.7),
-        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in _TABLE_TASKS
 )
@@ -81,7 +77,6 @@ END2END = tuple(
         match=partial(_match_end2end, task),
         read=_read_end2end,
         box_format="xyxy",
-        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in _TABLE_TASKS
 )

@@ -6,19 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.networks.engine import Array
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression, UnreadableOutputs
-from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import nms
 from common.networks.formats.signature import Dimensions, Signature
 from common.networks.formats.yolov5 import TASKS, match_rows, read_rows
-
-Array = NDArray[Any]
 
 
 def _match_rows(task: str, file: Signature) -> Dimensions | None:
@@ -41,7 +37,6 @@ ROWS = tuple(
         match=partial(_match_rows, task),
         read=_read_rows,
         suppression=Suppression(nms, iou=0.45),
-        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in TASKS
 )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-from numpy.typing import NDArray
-
+from common.networks.engine import Array
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
-from common.networks.formats.masks import masks_in_boxes
 from common.networks.formats.nms import nms
 from common.networks.formats.signature import Dimensions, Signature
 
@@ -37,7 +34,7 @@ def match_rows(task: str, file: Signature) -> Dimensions | None:
     return file.dimensions(index, classes, columns - 5 - classes)
 
 
-def read_rows(outputs: Sequence[NDArray[Any]], dimensions: Dimensions) -> Candidates:
+def read_rows(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
     """The rows' parts.
 
     Args:
@@ -62,7 +59,6 @@ ROWS = tuple(
         match=partial(_match, task),
         read=read_rows,
         suppression=Suppression(nms, iou=0.45),
-        masks=masks_in_boxes if task == "segment" else None,
     )
     for task in TASKS
 )

@@ -299,6 +299,9 @@ def test_a_tracker_refuses_a_shape_outside_the_frame() -> None:
         function.init_tracking_state(SimpleNamespace(original_shape_type="rectangle"), frame, shape)
 
 
+SPECS = {"detector": native.detection_spec, "interactor": native.interaction_spec, "tracker": native.tracking_spec}
+
+
 @pytest.mark.parametrize("directory", function_directories(), ids=lambda d: str(d.relative_to(COLLECTION)))
 def test_the_sdk_and_the_agent_take_every_function_of_the_collection(directory: Path) -> None:
     config = FunctionConfig.load(directory)
@@ -306,7 +309,7 @@ def test_the_sdk_and_the_agent_take_every_function_of_the_collection(directory: 
         with pytest.raises(cvataa.BadFunctionError, match="reid"):
             native.create(directory, {})
         return
-    spec = native.spec_of(config)
+    spec = SPECS[config.kind](config)
     fields = get_function_driver_class(spec).get_remote_function_fields(spec)
     json.dumps(to_json(fields))
     if config.kind == "detector":

@@ -179,32 +179,18 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
             parser.error("set CVAT_ACCESS_TOKEN to a personal access token of CVAT, or give --user")
 
 
-def _number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
-    """An argument's type: a number in a range, ends included."""
+def _number(kind: type[int] | type[float], lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """An argument's type: a whole number (int) or any (float) in a range, ends included."""
 
     def read(text: str) -> float:
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
             value = math.nan
-        if not (lowest <= value <= highest and math.isfinite(value)):
+        if not (lowest <= value <= highest and value < math.inf):
+            noun = "whole number" if kind is int else "number"
             limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
-            raise argparse.ArgumentTypeError(f"expected a number {limits}, got {text!r}")
-        return value
-
-    return read
-
-
-def _whole(lowest: int) -> Callable[[str], int]:
-    """An argument's type: a whole number of `lowest` or more."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {lowest} or more, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a {noun} {limits}, got {text!r}")
         return value
 
     return read
@@ -225,8 +211,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument_group("what to annotate").add_mutually_exclusive_group(required=True).add_argument
-    add("--task", type=_whole(1), nargs="+", metavar="N", help="tasks of the server, by number")
-    add("--project", type=_whole(1), metavar="N", help="all tasks of a project")
+    add("--task", type=_number(int, 1), nargs="+", metavar="N", help="tasks of the server, by number")
+    add("--project", type=_number(int, 1), metavar="N", help="all tasks of a project")
     add("--images", type=Path, metavar="FOLDER", help="a folder of images on this machine, without a server")
 
     add = parser.add_argument_group("the server").add_argument
@@ -252,9 +238,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a function that runs elsewhere, under Nuclio or not; repeat it to share the load",
     )
     add("--kind", choices=("detector", "reid"), default="detector", help="of an --endpoint without --function")
-    add("--threshold", type=_number(0, 1), metavar="T", help="0 to 1; default: the function's own")
-    add("--max-distance", type=_number(0), metavar="PIXELS", help="for reid; default: the function's own")
-    add("--timeout", type=_number(0.001), default=120, metavar="S", help="seconds for a frame; default: %(default)s")
+    add("--threshold", type=_number(float, 0, 1), metavar="T", help="0 to 1; default: the function's own")
+    add("--max-distance", type=_number(float, 0), metavar="PIXELS", help="for reid; default: the function's own")
+    add(
+        "--timeout",
+        type=_number(float, 0.001),
+        default=120,
+        metavar="S",
+        help="seconds for a frame; default: %(default)s",
+    )
 
     add = parser.add_argument_group("labels").add_argument
     add("--mapping", type=Path, metavar="FILE", help="JSON or YAML, function's label: task's label")
@@ -267,18 +259,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--clear-existing", action="store_true", help="remove the annotations that the frames have; a copy is kept")
     add(
         "--workers",
-        type=_whole(0),
+        type=_number(int, 0),
         metavar="N",
         help="processes with a copy of the model each, 0 to run it in this process; for an --endpoint, concurrent calls",
     )
-    add("--batch", type=_whole(1), default=4, metavar="N", help="frames in a batch; default: %(default)s")
-    add("--chunk", type=_whole(1), default=100, metavar="N", help="most frames in an upload; default: %(default)s")
+    add("--batch", type=_number(int, 1), default=4, metavar="N", help="frames in a batch; default: %(default)s")
+    add(
+        "--chunk", type=_number(int, 1), default=100, metavar="N", help="most frames in an upload; default: %(default)s"
+    )
     add("--resume", action="store_true", help="continue an interrupted run, or retry frames that failed")
     add("--journals", type=Path, default=ROOT / "out/annotate", metavar="FOLDER", help="default: %(default)s")
     add("--dry-run", action="store_true", help="show the mapping and a few pictures, change nothing")
     add(
         "--pictures",
-        type=_whole(0),
+        type=_number(int, 0),
         metavar="N",
         help="in a dry run (default: 4), or overlays of a folder (default: all)",
     )

@@ -69,7 +69,7 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
         annotate_frames(run, read, frames, workers, writer, journal)
         done = summarize(run, journal, writer, frames, names)
         if not run.stop.is_set():
-            items = list(read_results(path))
+            items = read_results(path)
             for made in export.export(items, images, written, options.formats, output):
                 say(f"Written: {made}")
             shutil.rmtree(output / "overlays", ignore_errors=True)  # of an earlier run

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _MASK_NUMBER = "mask number"  # in COCO files only while they are written
 
 
 def export(
-    items: Iterable[AnnotatedImage], images: Path, labels: Labels, formats: Sequence[str], output: Path
+    items: Sequence[AnnotatedImage], images: Path, labels: Labels, formats: Sequence[str], output: Path
 ) -> list[Path]:
     """Writes each format into a folder of its own; replaces an older one.
 
@@ -47,12 +47,11 @@ def export(
     Returns:
         The folders written.
     """
-    listed = list(items)
-    stems = Counter(str(Path(item.name).with_suffix("")) for item in listed)
+    stems = Counter(str(Path(item.name).with_suffix("")) for item in items)
+    entries = [(_identity(item.name, stems), item, _shapes(item, labels)) for item in items]
     writers: dict[str, Callable[..., None]] = {"cvat": _write_cvat, "coco": _write_coco, "yolo": _write_yolo}
     folders = []
     for name in formats:
-        entries = [(_identity(item.name, stems), item, _shapes(item, labels)) for item in listed]
         target = output / name
         with tempfile.TemporaryDirectory(dir=output) as temporary:
             made = Path(temporary) / name

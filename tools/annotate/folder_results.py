@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,28 +85,19 @@ class FolderResultWriter:
         self._file.close()
 
 
-def read_results(path: Path) -> Iterator[AnnotatedImage]:
+def read_results(path: Path) -> list[AnnotatedImage]:
     """The images in a file of results, in the order of their frames; of an image that is there twice, the last.
 
     Args:
         path: a file that `FolderResultWriter` wrote.
     """
-    places: dict[int, int] = {}
+    found: dict[int, AnnotatedImage] = {}
     with path.open("rb") as file:
-        place = 0
         for line in file:
-            if (record := _record(line)) is not None:
-                places[record["frame"]] = place
-            place += len(line)
-        for frame in sorted(places):
-            file.seek(places[frame])
-            record = orjson.loads(file.readline())
-            yield AnnotatedImage(frame, record["name"], tuple(record["size"]), record["annotations"])
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = orjson.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+            try:
+                record = orjson.loads(line)
+            except ValueError:  # an empty line, or one that a killed run left unfinished
+                continue
+            frame = record["frame"]
+            found[frame] = AnnotatedImage(frame, record["name"], tuple(record["size"]), record["annotations"])
+    return [found[frame] for frame in sorted(found)]

@@ -109,17 +109,12 @@ def join_boxes(
     paths: list[list[dict[str, Any]]] = []
     open_paths: dict[int, int] = {}  # index of a box on the frame -> its path
     for frame in frames:
-        here = boxes.get(frame) or ()
-        following: dict[int, int] = {}
-        for i, box in enumerate(here):
+        for i, box in enumerate(boxes.get(frame) or ()):
             if i not in open_paths:
                 open_paths[i] = len(paths)
                 paths.append([])
             paths[open_paths[i]].append(box)
-        for i, partner in enumerate(partners.get(frame) or ()):
-            if partner >= 0:
-                following[partner] = open_paths[i]
-        open_paths = following
+        open_paths = {partner: open_paths[i] for i, partner in enumerate(partners.get(frame) or ()) if partner >= 0}
     return [_track(path, frames[-1], mutable) for path in paths]
 
 
@@ -185,8 +180,7 @@ def _blocks(
     follows = dict(pairs)
     block: list[FrameInput] = []
     for image in images:
-        previous = block[-1].frame if block else None
-        if previous is not None and follows.get(previous) != image.frame:
+        if image.data is None or (block and follows.get(block[-1].frame) != image.frame):
             if len(block) > 1:
                 yield block
             block = []
@@ -195,9 +189,6 @@ def _blocks(
             for first, second in pairs:
                 if image.frame in (first, second):
                     yield FrameResult(first, error=f"frame {image.frame}: {image.error}")
-            if len(block) > 1:
-                yield block
-            block = []
             continue
         block.append(FrameInput(image.frame, image.data, boxes[image.frame]))
         if len(block) > _BLOCK:

@@ -11,12 +11,11 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from common.cvat.reply import read_interactor_reply, read_tracker_reply
 from common.cvat.request import interactor_body, tracker_body
 from common.shapes import Rectangle
+from tests.redis_server import RedisServer, redis_server
 from tools.bench.compare import report, times_ms
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, Reply, variables
@@ -56,8 +56,8 @@ def _clicks(scratch: Path) -> None:
     weights = _save("Sam2Model", scratch / "sam2", image)
     x, y, _ = _OBJECT
     body = json.dumps(interactor_body(_jpeg(image), pos_points=[(x, y)]))
-    with _redis() as port:
-        store = {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(port)} if port else {}
+    with _redis() as redis:
+        store = _store_settings(redis)
 
         def worker(cache: str, **more: str) -> LoadedFunction:
             settings = {"MODEL_PATH": str(weights), "EMBEDDING_CACHE_DIR": str(scratch / cache), **store, **more}
@@ -70,12 +70,12 @@ def _clicks(scratch: Path) -> None:
         firsts = []
         for _ in range(3):
             _empty(scratch / "one")
-            if port:
-                _flush(port)
+            if redis:
+                redis.client.flushall()
             firsts.append(_timed(lambda: one(body, headers=_GZIP)))
         reply = one(body, headers=_GZIP)
         cache = one.context.user_data.function.cache
-        if port:
+        if redis:
             assert cache._store.drain(60)
 
         def through_the_store() -> Reply:
@@ -87,7 +87,7 @@ def _clicks(scratch: Path) -> None:
             "second click": lambda: one(body, headers=_GZIP),
             "through a second worker": lambda: other(body, headers=_GZIP),
         }
-        if port:
+        if redis:
             alternatives["through the store"] = through_the_store
         times = times_ms(alternatives, rounds=11)
         times["first click"] = float(np.median(firsts))
@@ -169,16 +169,15 @@ def _frames(scratch: Path) -> None:
     x, y, radius = (v / 3 for v in _OBJECT)
     shape = Rectangle(box_xyxy=(x - radius, y - radius, x + radius, y + radius))
     print(f"\nTracking in {image.shape[1]} x {image.shape[0]}, seconds a frame with all memories full")
-    with _redis() as port:
+    with _redis() as redis:
         for name, model, objects in (
             ("edgetam-tracker", "EdgeTamVideoModel", (1, _OBJECTS)),
             ("sam2-tracker", "Sam2VideoModel", (1, 4)),
         ):
             weights = _save(model, scratch / name, None)
             sizes = {}
-            for where in ("payload", "store") if port else ("payload",):
-                store = {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(port)}
-                with variables({"MODEL_PATH": str(weights), **(store if where == "store" else {})}):
+            for where, server in (("payload", None), ("store", redis)) if redis else (("payload", None),):
+                with variables({"MODEL_PATH": str(weights), **_store_settings(server)}):
                     function = LoadedFunction(_FACEBOOK / name, unique=True)
                 states = read_tracker_reply(function(tracker_body(file, [shape])).body).states
                 for _ in range(8):
@@ -294,32 +293,15 @@ def _plot(x: NDArray[Any], curves: Mapping[str, NDArray[Any]], width: int = 72, 
     )
 
 
-@contextlib.contextmanager
-def _redis() -> Iterator[int | None]:
-    """The port of a Redis for the time being; None, and a line that says so, where there is no redis-server."""
-    program = shutil.which("redis-server")
-    if program is None:
-        print("\n(redis-server is not installed: the lines about the store are left out)")
-        yield None
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - a server on the loopback interface
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
+def _redis() -> contextlib.AbstractContextManager[RedisServer | None]:
+    """A Redis for the time being; None, and a line that says so, where there is no redis-server."""
+    if shutil.which("redis-server"):
+        return redis_server()
+    print("\n(redis-server is not installed: the lines about the store are left out)")
+    return contextlib.nullcontext()
 
 
-def _flush(port: int) -> None:
-    import redis
-
-    with redis.Redis(port=port) as client:
-        client.flushall()
+def _store_settings(redis: RedisServer | None) -> dict[str, str]:
+    if redis is None:
+        return {}
+    return {"CVAT_FUNCTIONS_REDIS_HOST": "127.0.0.1", "CVAT_FUNCTIONS_REDIS_PORT": str(redis.port)}

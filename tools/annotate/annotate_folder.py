@@ -20,6 +20,7 @@ from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
 from tools.annotate.folder_results import AnnotatedImage, FolderResultWriter, read_results
+from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import find_images, parse_frames, read_images
 from tools.annotate.label_mapping import TaskLabel, match_labels
 from tools.annotate.overlays import OverlayWriter
@@ -51,7 +52,7 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
     names = find_images(images)
     frames = parse_frames(options.frames, len(names))
     say(f"{images}: {count(len(names), 'image')}, function {function.name}")
-    spec = function.predictor(AnnotationEncoder(mapping, options.convert_masks), run.pool.size)
+    spec = PredictorSpec(function, AnnotationEncoder(mapping, options.convert_masks), run.pool.size)
     read = partial(read_images, images, names, stop=run.stop)
     if options.dry_run:
         return dry_run(run, read, frames, spec, OverlayWriter(labels, output / "pictures"))

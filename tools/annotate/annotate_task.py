@@ -8,6 +8,7 @@ from functools import partial
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.cvat_client import CvatClient, Task
+from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import parse_frames
 from tools.annotate.label_mapping import match_labels
 from tools.annotate.overlays import OverlayWriter
@@ -42,7 +43,7 @@ def annotate_task(cvat: CvatClient, task: Task, run: Run) -> bool:
     width = max((len(name) for name, _ in rows), default=0)
     for name, target in rows:
         say(f"  {name:<{width}}  -> {target}")
-    spec = function.predictor(AnnotationEncoder(mapping, options.convert_masks), run.pool.size)
+    spec = PredictorSpec(function, AnnotationEncoder(mapping, options.convert_masks), run.pool.size)
     frames = [frame for frame in parse_frames(options.frames, len(task.names)) if frame not in task.deleted]
     read = partial(cvat.images, task, stop=run.stop)
     stem = cvat.file_stem(task)

@@ -1,16 +1,15 @@
-"""The function that annotates, as the command line names it."""
+"""The function that annotates, as the command line names it, and how to make a predictor of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.local_function import LocalDetector, LocalReid
-from tools.annotate.predictor import PredictorSpec
+from tools.annotate.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,6 @@ class Function:
         """None when they are not known."""
         return self.config.labels if self.config else None
 
-    def predictor(self, encoder: AnnotationEncoder | None, workers: int) -> PredictorSpec:
-        """How to make a predictor of it.
-
-        Args:
-            encoder: what a detector's shapes become; None for reid.
-            workers: how many share the machine's cores.
-        """
-        if self.urls or self.config is None:
-            # Imported here: worker processes, which load a model, don't need an HTTP client.
-            from tools.annotate.remote_function import RemoteDetector, RemoteReid
-
-            if encoder is None:
-                return RemoteReid(self.urls, self.threshold, self.max_distance, self.timeout_s)
-            return RemoteDetector(self.urls, self.threshold, encoder, self.labels, self.timeout_s)
-        directory = self.config.directory
-        if encoder is None:
-            return LocalReid(directory, self.options, self.threshold, self.max_distance, workers)
-        return LocalDetector(directory, self.options, self.threshold, encoder, workers)
-
     def settings(self) -> dict[str, Any]:
         """What must be the same when a run is resumed."""
         return {
@@ -68,3 +48,40 @@ class Function:
             "threshold": self.threshold,
             "max_distance": self.max_distance,
         }
+
+
+@dataclass(frozen=True)
+class PredictorSpec:
+    """How to make a predictor of a function: plain values, which can be sent to a worker process."""
+
+    function: Function
+    encoder: AnnotationEncoder | None = None
+    """What a detector's shapes become; None for reid."""
+    workers: int = 1
+    """How many such predictors share the machine's cores."""
+
+    @property
+    def overlap(self) -> int:
+        """How many frames at the end of a block are also the first ones of the next: 1 for pairs, else 0."""
+        return 1 if self.encoder is None else 0
+
+    def open(self, library: str = "") -> Predictor:
+        """Makes the predictor; a model is loaded here.
+
+        Args:
+            library: what the model runs in, such as "openvino"; "" leaves that to the function. At an address it is
+                the server's choice.
+        """
+        # Imported here: worker processes, which load a model, don't need an HTTP client, and others no model.
+        function = self.function
+        if function.urls or function.config is None:
+            from tools.annotate.remote_function import RemoteDetector, RemoteReid
+
+            return RemoteReid(function) if self.encoder is None else RemoteDetector(function, self.encoder)
+        from tools.annotate.local_function import LocalDetector, LocalReid
+
+        config = replace(function.config, workers=max(self.workers, 1))
+        options = {**function.options, "engine": library} if library else function.options
+        if self.encoder is None:
+            return LocalReid(config, options, function.threshold, function.max_distance)
+        return LocalDetector(config, options, function.threshold, self.encoder)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,36 +21,28 @@ from common.shapes import Shape
 from common.vision.image import decode_image
 from common.vision.matching import ReidBox
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.predictor import FrameInput, FrameResult, Predictor, annotate_each, match_each
-
-KindT = TypeVar("KindT", Detector, Reid)
+from tools.annotate.predictor import FrameInput, FrameResult, annotate_each, match_each
 
 
-@dataclass(frozen=True)
 class LocalDetector:
-    """How to make a detector in this process."""
+    """A detector in this process."""
 
-    overlap: ClassVar[int] = 0
+    def __init__(
+        self, config: FunctionConfig, options: Mapping[str, Any], threshold: float | None, encoder: AnnotationEncoder
+    ):
+        """Loads the model.
 
-    directory: Path
-    options: Mapping[str, Any]
-    threshold: float | None
-    """None for the function's own."""
-    encoder: AnnotationEncoder
-    workers: int = 1
-    """How many such processes share the machine's cores."""
-
-    def open(self, library: str = "") -> Predictor:
-        """See `PredictorSpec.open`."""
-        return _LocalDetector(self, _load(Detector, self.directory, self.options, self.workers, library))
-
-
-class _LocalDetector:
-    def __init__(self, spec: LocalDetector, detector: Detector):
-        self._threshold, self._detector = spec.threshold, detector
-        self._encoder = replace(spec.encoder, tolerance=detector.polygon_tolerance)
+        Args:
+            config: the function's.
+            options: of the function, by name.
+            threshold: None for the function's own.
+            encoder: what its shapes become.
+        """
+        self._threshold, self._detector = threshold, kinds.load_as(Detector, config, options)
+        self._encoder = replace(encoder, tolerance=self._detector.polygon_tolerance)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Predictor.predict`."""
         if len(block) > 1 and self._detector.takes_batches:
             # When one of the frames fails, each is annotated alone.
             with contextlib.suppress(Exception):
@@ -69,31 +60,28 @@ class _LocalDetector:
         return FrameResult(frame.frame, self._encoder(frame.frame, shapes), size_wh=size_wh)
 
 
-@dataclass(frozen=True)
 class LocalReid:
-    """How to make a reid function in this process."""
+    """A reid function in this process."""
 
-    overlap: ClassVar[int] = 1
+    def __init__(
+        self,
+        config: FunctionConfig,
+        options: Mapping[str, Any],
+        threshold: float | None,
+        max_distance: float | None,
+    ):
+        """Loads the model.
 
-    directory: Path
-    options: Mapping[str, Any]
-    threshold: float | None
-    """The largest distance of appearance; None for the function's own."""
-    max_distance: float | None
-    """In pixels; None for the function's own."""
-    workers: int = 1
-    """How many such processes share the machine's cores."""
-
-    def open(self, library: str = "") -> Predictor:
-        """See `PredictorSpec.open`."""
-        return _LocalReid(self, _load(Reid, self.directory, self.options, self.workers, library))
-
-
-class _LocalReid:
-    def __init__(self, spec: LocalReid, reid: Reid):
-        self._spec, self._reid = spec, reid
+        Args:
+            config: the function's.
+            options: of the function, by name.
+            threshold: the largest distance of appearance; None for the function's own.
+            max_distance: in pixels; None for the function's own.
+        """
+        self._limits, self._reid = (threshold, max_distance), kinds.load_as(Reid, config, options)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Predictor.predict`."""
         # Each frame is decoded and embedded once, though it belongs to two pairs.
         embedded: dict[int, tuple[Sequence[ReidBox], NDArray[np.float32]]] = {}
 
@@ -105,13 +93,7 @@ class _LocalReid:
 
         def match(first: FrameInput, second: FrameInput) -> FrameResult:
             (boxes0, embeddings0), (boxes1, embeddings1) = embed(first), embed(second)
-            limits = self._spec.threshold, self._spec.max_distance
-            partners = self._reid.match(embeddings0, embeddings1, boxes0, boxes1, *limits)
+            partners = self._reid.match(embeddings0, embeddings1, boxes0, boxes1, *self._limits)
             return FrameResult(first.frame, partners=partners)
 
         return match_each(match, block)
-
-
-def _load(kind: type[KindT], directory: Path, options: Mapping[str, Any], workers: int, library: str) -> KindT:
-    config = replace(FunctionConfig.load(directory), workers=max(workers, 1))
-    return kinds.load_as(kind, config, {**options, "engine": library} if library else options)

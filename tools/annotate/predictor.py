@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from common.errors import FunctionError
 from tools.annotate.annotation_encoder import FrameAnnotations
@@ -51,21 +51,6 @@ class Predictor(Protocol):
 
         Returns:
             A result for each frame in order; for reid, for each frame but the last.
-        """
-        ...
-
-
-class PredictorSpec(Protocol):
-    """How to make a predictor: plain values, which can be sent to a worker process."""
-
-    overlap: ClassVar[int]
-    """How many frames at the end of a block are also the first ones of the next: 1 for pairs, else 0."""
-
-    def open(self, library: str = "") -> Predictor:
-        """Makes the predictor; a model is loaded here.
-
-        Args:
-            library: what the model runs in, such as "openvino"; "" leaves that to the function.
         """
         ...
 

@@ -7,87 +7,64 @@ import itertools
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import orjson
 from PIL import Image as PillowImage
 
 from common.cvat.conform import conform, conform_geometry
-from common.cvat.labels import Labels
 from common.cvat.reply import read_detector_reply, read_reid_reply
 from common.cvat.request import detector_body, reid_body
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun, FrameError
-from tools.annotate.predictor import FrameInput, FrameResult, Predictor, annotate_each, match_each
+from tools.annotate.function import Function
+from tools.annotate.predictor import FrameInput, FrameResult, annotate_each, match_each
 from tools.workers.retries import pauses_s
 
 
-@dataclass(frozen=True)
 class RemoteDetector:
-    """How to reach a detector at one or several addresses."""
+    """A detector at one or several addresses."""
 
-    overlap: ClassVar[int] = 0
+    def __init__(self, function: Function, encoder: AnnotationEncoder):
+        """Sends nothing.
 
-    urls: Sequence[str]
-    threshold: float | None
-    """None for the function's own."""
-    encoder: AnnotationEncoder
-    labels: Labels | None
-    """The function's; None when they are not known."""
-    timeout_s: float
-    """For one frame."""
-
-    def open(self, library: str = "") -> Predictor:
-        """See `PredictorSpec.open`; what the model runs in is the server's choice."""
-        return _RemoteDetector(self)
-
-
-class _RemoteDetector:
-    def __init__(self, spec: RemoteDetector):
-        self._spec, self._client = spec, _FunctionClient(spec.urls, spec.timeout_s)
+        Args:
+            function: where it is, and its threshold.
+            encoder: what its shapes become.
+        """
+        self._function, self._client, self._encoder = function, _FunctionClient(function), encoder
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Predictor.predict`."""
         return annotate_each(self._annotate, block)
 
     def _annotate(self, frame: FrameInput) -> FrameResult:
         width, height = _size_wh(frame.data)
-        shapes = read_detector_reply(self._client.call(detector_body(frame.data, self._spec.threshold)))
-        if self._spec.labels is not None:
-            shapes = conform(shapes, self._spec.labels, (height, width))
+        shapes = read_detector_reply(self._client.call(detector_body(frame.data, self._function.threshold)))
+        if self._function.labels is not None:
+            shapes = conform(shapes, self._function.labels, (height, width))
         else:
             shapes = [conform_geometry(shape, (height, width), f"shape {i}") for i, shape in enumerate(shapes)]
-        return FrameResult(frame.frame, self._spec.encoder(frame.frame, shapes), size_wh=(width, height))
+        return FrameResult(frame.frame, self._encoder(frame.frame, shapes), size_wh=(width, height))
 
 
-@dataclass(frozen=True)
 class RemoteReid:
-    """How to reach a reid function at one or several addresses."""
+    """A reid function at one or several addresses."""
 
-    overlap: ClassVar[int] = 1
+    def __init__(self, function: Function):
+        """Sends nothing.
 
-    urls: Sequence[str]
-    threshold: float | None
-    """The largest distance of appearance; None for the function's own."""
-    max_distance: float | None
-    """In pixels; None for the function's own."""
-    timeout_s: float
-    """For one pair of frames."""
-
-    def open(self, library: str = "") -> Predictor:
-        """See `PredictorSpec.open`; what the model runs in is the server's choice."""
-        return _RemoteReid(self)
-
-
-class _RemoteReid:
-    def __init__(self, spec: RemoteReid):
-        self._spec, self._client = spec, _FunctionClient(spec.urls, spec.timeout_s)
+        Args:
+            function: where it is, and its limits.
+        """
+        self._client, self._limits = _FunctionClient(function), (function.threshold, function.max_distance)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
+        """See `Predictor.predict`."""
+
         def match(first: FrameInput, second: FrameInput) -> FrameResult:
-            limits = self._spec.threshold, self._spec.max_distance
-            reply = self._client.call(reid_body(first.data, second.data, first.boxes, second.boxes, *limits))
+            reply = self._client.call(reid_body(first.data, second.data, first.boxes, second.boxes, *self._limits))
             return FrameResult(first.frame, partners=read_reid_reply(reply, len(first.boxes), len(second.boxes)))
 
         return match_each(match, block)
@@ -100,9 +77,9 @@ class _FunctionClient:
     _FIRST_PAUSE_S = 0.25  # doubled after each try
     _TEMPORARY = (429, 502, 503, 504)  # no free worker, restarting, or a proxy that can't reach it
 
-    def __init__(self, urls: Sequence[str], timeout_s: float):
-        self._urls = itertools.cycle(random.sample(list(urls), len(urls)))
-        self._client = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=15))
+    def __init__(self, function: Function):
+        self._urls = itertools.cycle(random.sample(function.urls, len(function.urls)))
+        self._client = httpx.Client(timeout=httpx.Timeout(function.timeout_s, connect=15))
 
     def call(self, body: Mapping[str, Any]) -> bytes:
         """Sends a request; returns the reply's JSON.

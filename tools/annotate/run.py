@@ -15,11 +15,11 @@ from tqdm import tqdm
 from tools.annotate import export, pipeline
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
-from tools.annotate.function import Function
+from tools.annotate.function import Function, PredictorSpec
 from tools.annotate.image_files import ImageFile
 from tools.annotate.journal import Journal
 from tools.annotate.overlays import OverlayWriter, parsed
-from tools.annotate.predictor import FrameInput, FrameResult, PredictorSpec
+from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import Worker, WorkerPool
 
 _MOST_LISTED = 20  # bad frames in the summary; the journal has all

@@ -22,6 +22,7 @@ from tools.annotate import pipeline
 from tools.annotate.console import count, say
 from tools.annotate.cvat_client import Annotations, CvatClient, Task
 from tools.annotate.errors import CannotRun
+from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import ImageFile, parse_frames
 from tools.annotate.journal import Journal, write_whole
 from tools.annotate.predictor import FrameInput, FrameResult
@@ -66,7 +67,7 @@ def make_tracks(cvat: CvatClient, task: Task, run: Run) -> bool:
         return _nothing_left(path, options.resume)
     with closing(open_journal(path, settings, options.resume, start_over=True)) as journal:
         todo = [pair for pair in pairs if pair[0] not in journal.found]
-        workers = run.workers(function.predictor(None, run.pool.size), journal) if todo else ()
+        workers = run.workers(PredictorSpec(function, workers=run.pool.size), journal) if todo else ()
         with tqdm(total=len(pairs), initial=len(pairs) - len(todo), unit="pair", file=sys.stderr) as bar:
 
             def take(result: FrameResult) -> None:

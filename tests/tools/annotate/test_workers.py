@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -16,17 +15,18 @@ from tests.scenes import BLUE, GREEN, RED, png, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of, frames
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun
+from tools.annotate.function import Function, PredictorSpec
 from tools.annotate.label_mapping import TaskLabel, match_labels
-from tools.annotate.local_function import LocalDetector, LocalReid
 from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import ProcessWorker, start_processes
 
 
-def spec(**options: object) -> LocalDetector:
-    labels = FunctionConfig.load(FUNCTIONS / "everything").labels
+def spec(directory: Path = FUNCTIONS / "everything", **options: object) -> PredictorSpec:
+    config = FunctionConfig.load(directory)
+    labels = config.labels
     own = [TaskLabel.own(label) for label in labels.values()]
     mapping = match_labels(labels, own, {}, allow_unmatched=False, convert_masks=False)
-    return LocalDetector(FUNCTIONS / "everything", options, 0.85, AnnotationEncoder(mapping))
+    return PredictorSpec(Function("detector", config, options, threshold=0.85), AnnotationEncoder(mapping))
 
 
 def block(count: int) -> list[FrameInput]:
@@ -100,7 +100,7 @@ def test_what_a_worker_has_started_ends_with_it(tmp_path: Path) -> None:
             "\nimport pathlib, subprocess\n"
             "pathlib.Path(__file__).with_name('pid').write_text(str(subprocess.Popen(['sleep', '600']).pid))\n"
         )
-    (worker,) = start_processes(replace(spec(), directory=directory), 1, timeout_s=30)
+    (worker,) = start_processes(spec(directory), 1, timeout_s=30)
     child = psutil.Process(int((directory / "pid").read_text()))
     assert child.is_running()
     worker.close()
@@ -138,7 +138,7 @@ def test_workers_agree_on_what_their_models_run_in(tmp_path: Path) -> None:
         "        self._note, self._fail = engine, fail\n",
     )  # fmt: skip
     (tmp_path / "model_handler.py").write_text(code)
-    workers = start_processes(replace(spec(), directory=tmp_path), 3, timeout_s=30)
+    workers = start_processes(spec(tmp_path), 3, timeout_s=30)
     try:
         assert (tmp_path / "turns").stat().st_size == 3
         notes = []
@@ -160,7 +160,7 @@ def test_reid_looks_at_each_frame_of_a_block_once() -> None:
     box = {"type": "rectangle", "label_id": 1}
     places = [(10, 10, 30, 30), (14, 10, 34, 30), (18, 10, 38, 30), (22, 10, 42, 30)]
     jobs = [FrameInput(i, png(scene([(place, RED)])), [{**box, "points": place}]) for i, place in enumerate(places)]
-    predictor = LocalReid(FUNCTIONS / "colours", {}, threshold=None, max_distance=None).open()
+    predictor = PredictorSpec(Function("reid", FunctionConfig.load(FUNCTIONS / "colours"))).open()
     embedded = []
     embed = predictor._reid._handler.embed
     predictor._reid._handler.embed = lambda image, boxes: embedded.append(1) or embed(image, boxes)

@@ -15,13 +15,12 @@ from pathlib import Path
 from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.runtime import available_cores
-from tools.annotate import export
 from tools.annotate.annotate_folder import annotate_folder
 from tools.annotate.console import say, stop_on_signal
 from tools.annotate.errors import CannotRun
 from tools.annotate.function import Function
 from tools.annotate.label_mapping import read_mapping
-from tools.annotate.run import Run, RunOptions
+from tools.annotate.run import FORMATS, Run, RunOptions
 from tools.annotate.workers import WorkerPool
 from tools.collection import ROOT, lacks, resolve
 
@@ -279,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("with --images").add_argument
     add("--output", type=Path, metavar="FOLDER", help="for annotations and overlay pictures")
-    add("--formats", nargs="+", choices=export.FORMATS, default=list(export.FORMATS), help="default: all")
+    add("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all")
     return parser
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.cvat.labels import Label, Labels
-from tools.annotate import export
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
@@ -23,8 +22,8 @@ from tools.annotate.folder_results import AnnotatedImage, FolderResultWriter, re
 from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import find_images, parse_frames, read_images
 from tools.annotate.label_mapping import TaskLabel, match_labels
-from tools.annotate.overlays import OverlayWriter
-from tools.annotate.run import Run, annotate_frames, dry_run, open_journal, summarize
+from tools.annotate.overlays import write_overlay
+from tools.annotate.run import Run, annotate_frames, dry_run, open_journal
 
 
 def annotate_folder(images: Path, output: Path, run: Run) -> bool:
@@ -55,7 +54,7 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
     spec = PredictorSpec(function, AnnotationEncoder(mapping, options.convert_masks), run.pool.size)
     read = partial(read_images, images, names, stop=run.stop)
     if options.dry_run:
-        return dry_run(run, read, frames, spec, OverlayWriter(labels, output / "pictures"))
+        return dry_run(run, read, frames, spec, labels, output / "pictures")
     settings = {
         "images": str(images.resolve()),
         "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
@@ -67,14 +66,15 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
         workers = run.workers(spec, journal) if any(frame not in journal.done for frame in frames) else ()
         path = output / "results.jsonl"
         writer = FolderResultWriter(path, names, journal)
-        annotate_frames(run, read, frames, workers, writer, journal)
-        done = summarize(run, journal, writer, frames, names)
+        done = annotate_frames(run, read, frames, names, workers, writer, journal)
         if not run.stop.is_set():
+            from tools.annotate.export import export  # here: Datumaro takes a moment to load
+
             items = read_results(path)
-            for made in export.export(items, images, written, options.formats, output):
+            for made in export(items, images, written, options.formats, output):
                 say(f"Written: {made}")
             shutil.rmtree(output / "overlays", ignore_errors=True)  # of an earlier run
-            _draw(items[: options.pictures], images, OverlayWriter(labels, output / "overlays"))
+            _draw(items[: options.pictures], images, labels, output / "overlays")
         return done
 
 
@@ -82,9 +82,9 @@ def _as_written(label: Label, convert_masks: bool) -> Label:
     return replace(label, type="polygon") if convert_masks and label.type == "mask" else label
 
 
-def _draw(items: Sequence[AnnotatedImage], images: Path, writer: OverlayWriter) -> None:
+def _draw(items: Sequence[AnnotatedImage], images: Path, labels: Sequence[TaskLabel], folder: Path) -> None:
     def draw(item: AnnotatedImage) -> None:
-        writer(item.name, (images / item.name).read_bytes(), item.annotations)
+        write_overlay(folder, item.name, (images / item.name).read_bytes(), item.annotations, labels)
 
     with ThreadPoolExecutor() as pool:
         for _ in tqdm(pool.map(draw, items), total=len(items), desc="overlays", unit="picture", file=sys.stderr):

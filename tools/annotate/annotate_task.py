@@ -11,8 +11,7 @@ from tools.annotate.cvat_client import CvatClient, Task
 from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import parse_frames
 from tools.annotate.label_mapping import match_labels
-from tools.annotate.overlays import OverlayWriter
-from tools.annotate.run import Run, annotate_frames, dry_run, open_journal, summarize
+from tools.annotate.run import Run, annotate_frames, dry_run, open_journal
 from tools.annotate.upload import Uploader
 
 
@@ -48,7 +47,7 @@ def annotate_task(cvat: CvatClient, task: Task, run: Run) -> bool:
     read = partial(cvat.images, task, stop=run.stop)
     stem = cvat.file_stem(task)
     if options.dry_run:
-        return dry_run(run, read, frames, spec, OverlayWriter(task.labels, options.journals / f"{stem}-pictures"))
+        return dry_run(run, read, frames, spec, task.labels, options.journals / f"{stem}-pictures")
     settings = {
         "url": cvat.url,
         "task": task.id,
@@ -70,5 +69,4 @@ def annotate_task(cvat: CvatClient, task: Task, run: Run) -> bool:
         else:
             journal.note(clear=options.clear_existing or journal.facts.get("clear", False))
             uploader.begin(journal.facts["clear"], frames, whole=len(frames) + len(task.deleted) == len(task.names))
-        annotate_frames(run, read, frames, workers, uploader, journal)
-        return summarize(run, journal, uploader, frames, task.names)
+        return annotate_frames(run, read, frames, task.names, workers, uploader, journal)

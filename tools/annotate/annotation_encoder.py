@@ -1,4 +1,4 @@
-"""Encodes the shapes that a function found on a frame as annotations of the task, in the server's JSON."""
+"""Encodes the shapes that a function found on a frame as annotations of the task, in the server's JSON, and reads them back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from common.cvat.annotation import as_polygon, to_annotation
+from common.cvat.annotation import as_polygon, from_annotation, to_annotation
 from common.cvat.conform import attribute_text
 from common.errors import ModelError
 from common.shapes import Mask, Shape, Skeleton, Tag
 from tools.annotate.errors import FrameError
-from tools.annotate.label_mapping import LabelMapping, Target, mask_hint
+from tools.annotate.label_mapping import LabelMapping, Target, TaskLabel, mask_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,18 @@ class AnnotationEncoder:
         for element in annotation.get("elements", ()):
             element["source"] = "auto"
         return annotation
+
+
+def read_shapes(annotations: Sequence[Mapping[str, Any]], labels: Sequence[TaskLabel]) -> list[Shape]:
+    """The shapes of annotations, with the task's names.
+
+    Args:
+        annotations: as `AnnotationEncoder` writes them.
+        labels: of the task.
+    """
+    by_id = {label.label.id: label for label in labels}
+    found = [(annotation, by_id[annotation["label_id"]]) for annotation in annotations]
+    return [from_annotation(annotation, label.label.name, label.ids) for annotation, label in found]
 
 
 def _any_visible(shape: Skeleton, target: Target) -> bool:

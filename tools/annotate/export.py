@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 import orjson
+from datumaro import Dataset, DatasetItem, Image
+from datumaro.components import annotation as datumaro
 
-from common.cvat.annotation import LabelIds, from_annotation
 from common.cvat.labels import Label, Labels
 from common.cvat.shape_json import shape_points
 from common.cvat.skeleton import skeleton_edges
 from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton, Tag
 from common.vision.geometry import bounds_xyxy, clip_box, outline_xy
 from common.vision.mask import bitmap_to_rle, mask_to_rle
+from tools.annotate.annotation_encoder import read_shapes
 from tools.annotate.folder_results import AnnotatedImage
+from tools.annotate.label_mapping import TaskLabel
 
-FORMATS = ("cvat", "coco", "yolo")
 _MASK_NUMBER = "mask number"  # in COCO files only while they are written
 
 
@@ -41,14 +43,15 @@ def export(
         items: the images with their annotations.
         images: the folder that the items' names start from.
         labels: of the function.
-        formats: some of `FORMATS`.
+        formats: some of `tools.annotate.run.FORMATS`.
         output: the folder for those of the formats.
 
     Returns:
         The folders written.
     """
     stems = Counter(str(Path(item.name).with_suffix("")) for item in items)
-    entries = [(_identity(item.name, stems), item, _shapes(item, labels)) for item in items]
+    own = [TaskLabel.own(label) for label in labels.values()]
+    entries = [(_identity(item.name, stems), item, read_shapes(item.annotations, own)) for item in items]
     writers: dict[str, Callable[..., None]] = {"cvat": _write_cvat, "coco": _write_coco, "yolo": _write_yolo}
     folders = []
     for name in formats:
@@ -72,9 +75,9 @@ def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: 
     )
     path = next(iter(target.glob("*.xml")))
     tree = ElementTree.parse(path)  # noqa: S314 - of our own file
+    path.unlink()
     root = tree.getroot()
-    _complete_labels(root, labels)
-    _put(root, "meta/task/stop_frame", str(max(item.frame for _, item, _ in entries)))
+    _complete_task(root, labels, max(item.frame for _, item, _ in entries))
     by_name = {image.get("name"): image for image in root.iter("image")}
     for identity, item, shapes in entries:
         image = by_name[identity + Path(item.name).suffix]
@@ -88,8 +91,6 @@ def _write_cvat(entries: Sequence[Entry], images: Path, labels: Labels, target: 
                 image.append(_element(shape, labels))
     ElementTree.indent(root)
     tree.write(target / "annotations.xml", encoding="utf-8", xml_declaration=True)
-    if path.name != "annotations.xml":
-        path.unlink()
     shutil.rmtree(target / "images", ignore_errors=True)
 
 
@@ -123,10 +124,7 @@ def _write_yolo(entries: Sequence[Entry], images: Path, labels: Labels, target: 
 
 
 def _dataset(entries: Sequence[Entry], images: Path, labels: Labels, convert: Callable[..., list[Any]]) -> Any:
-    from datumaro import Dataset, DatasetItem, Image
-    from datumaro.components.annotation import AnnotationType, LabelCategories, PointsCategories
-
-    categories, points = LabelCategories(), PointsCategories()
+    categories, points = datumaro.LabelCategories(), datumaro.PointsCategories()
     index = {}
     for label in labels.values():
         index[label.name] = categories.add(label.name, attributes={a.name for a in label.attributes})
@@ -144,13 +142,13 @@ def _dataset(entries: Sequence[Entry], images: Path, labels: Labels, convert: Ca
 
     made = [item(*entry) for entry in entries]
     return Dataset.from_iterable(
-        made, categories={AnnotationType.label: categories, AnnotationType.points: points}, media_type=Image
+        made,
+        categories={datumaro.AnnotationType.label: categories, datumaro.AnnotationType.points: points},
+        media_type=Image,
     )
 
 
 def _for_cvat(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
-    from datumaro.components import annotation as datumaro
-
     common = {"label": label, "group": shape.group, "attributes": dict(shape.attributes)}
     if isinstance(shape, Tag):
         return [datumaro.Label(**common)]
@@ -166,8 +164,6 @@ def _for_cvat(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -
 
 
 def _for_coco(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
-    from datumaro.components import annotation as datumaro
-
     attributes: dict[str, Any] = dict(shape.attributes)
     if shape.score is not None:
         attributes["score"] = shape.score
@@ -215,8 +211,6 @@ def coco_runs(mask: Mask, size_hw: tuple[int, int]) -> list[int]:
 
 
 def _for_yolo(shape: Shape, label: int, size_hw: tuple[int, int], number: int) -> list[Any]:
-    from datumaro.components import annotation as datumaro
-
     box_xyxy = None if isinstance(shape, (Points, Polyline)) else bounds_xyxy(shape)
     if box_xyxy is None:
         return []
@@ -255,21 +249,17 @@ def _element(shape: Shape, labels: Labels) -> ElementTree.Element:
     return element
 
 
-def _complete_labels(root: ElementTree.Element, labels: Labels) -> None:
-    """The labels with types, attributes and joints as CVAT writes them."""
-    listed = root.find("meta/task/labels")
-    assert listed is not None  # Datumaro writes it
+def _complete_task(root: ElementTree.Element, labels: Labels, last_frame: int) -> None:
+    """The labels with types, attributes and joints as CVAT writes them, and the number of the last frame."""
+    listed, stop_frame = root.find("meta/task/labels"), root.find("meta/task/stop_frame")
+    assert listed is not None  # Datumaro writes both
+    assert stop_frame is not None
+    stop_frame.text = str(last_frame)
     listed.clear()
     for label in labels.values():
         _add_label(listed, label, "")
         for sublabel in label.sublabels:
             _add_label(listed, sublabel, label.name)
-
-
-def _put(root: ElementTree.Element, path: str, text: str) -> None:
-    element = root.find(path)
-    assert element is not None  # Datumaro writes it
-    element.text = text
 
 
 def _add_label(listed: ElementTree.Element, label: Label, parent: str) -> None:
@@ -295,15 +285,6 @@ def _add_label(listed: ElementTree.Element, label: Label, parent: str) -> None:
 
 def _texts(numbers: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{number:.2f}" for name, number in numbers.items()}
-
-
-def _shapes(item: AnnotatedImage, labels: Labels) -> list[Shape]:
-    by_id = {label.id: label for label in labels.values()}
-    found = []
-    for annotation in item.annotations:
-        label = by_id[annotation["label_id"]]
-        found.append(from_annotation(annotation, label.name, LabelIds.own(label)))
-    return found
 
 
 def _identity(name: str, stems: Mapping[str, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 import orjson
 
+from tools.annotate.annotation_encoder import FrameAnnotations
 from tools.annotate.journal import Journal
-from tools.annotate.predictor import FrameResult
 
 _CHUNK = 20  # frames that are written to the disk together
 
@@ -43,7 +42,6 @@ class FolderResultWriter:
             journal: of the run.
         """
         self.tags = self.shapes = 0
-        self.left_out: Counter[str] = Counter()
         self._path, self._names, self._journal = path, names, journal
         if not journal.done:
             path.unlink(missing_ok=True)
@@ -51,23 +49,18 @@ class FolderResultWriter:
         self._file.write(b"\n")  # ends the line that a killed run left unfinished
         self._new: list[int] = []
 
-    def __call__(self, result: FrameResult) -> None:
+    def __call__(self, found: FrameAnnotations, size_wh: tuple[int, int]) -> None:
         """See `ResultWriter`."""
-        if result.annotations is None:
-            self._journal.note_bad(result.frame, result.error)
-            return
-        found = result.annotations
         record = {
-            "frame": result.frame,
-            "name": self._names[result.frame],
-            "size": result.size_wh,
+            "frame": found.frame,
+            "name": self._names[found.frame],
+            "size": size_wh,
             "annotations": [orjson.Fragment(text) for text in (*found.tags, *found.shapes)],
         }
         self._file.write(orjson.dumps(record) + b"\n")
-        self._new.append(result.frame)
+        self._new.append(found.frame)
         self.tags += len(found.tags)
         self.shapes += len(found.shapes)
-        self.left_out.update(found.left_out)
         if len(self._new) >= _CHUNK:
             self.flush()
 

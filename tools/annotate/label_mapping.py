@@ -155,18 +155,16 @@ def match_labels(
         CannotRun: lists everything that does not fit.
     """
     targets = {target.label.name: target for target in task}
-    known = list(function.values()) if function is not None else _assumed(targets, given)
+    wishes = {name: wish if isinstance(wish, Mapping) else {"name": wish} for name, wish in given.items()}
+    known = list(function.values()) if function is not None else _assumed(targets, wishes)
     problems = [
         f"the mapping names {name!r}, which the function does not have"
-        for name in given.keys() - {label.name for label in known}
+        for name in wishes.keys() - {label.name for label in known}
     ]
     matched: dict[str, Target | None] = {}
     for label in known:
         matched[label.name] = None
-        wish = given.get(label.name, label.name)
-        if wish is None:
-            continue
-        details = wish if isinstance(wish, Mapping) else {"name": wish}
+        details = wishes.get(label.name, {})
         wanted = details.get("name", label.name)
         if wanted is None:
             continue
@@ -198,11 +196,10 @@ def match_labels(
     return LabelMapping(matched, leave_out_unknown=allow_unmatched)
 
 
-def _assumed(targets: Mapping[str, TaskLabel], given: Given) -> list[Label]:
+def _assumed(targets: Mapping[str, TaskLabel], wishes: Mapping[str, Mapping[str, Any]]) -> list[Label]:
     """The labels assumed for a function that is not known: those of the task, and those that the mapping names."""
     labels = {name: target.label for name, target in targets.items()}
-    for name, wish in given.items():
-        details = wish if isinstance(wish, Mapping) else {"name": wish}
+    for name, details in wishes.items():
         target = targets.get(details.get("name", name))
         labels[name] = _renamed(target.label if target else Label(name="", id=0), name, details)
     return list(labels.values())

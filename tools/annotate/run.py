@@ -10,20 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
 from tqdm import tqdm
 
-from tools.annotate import export, pipeline
+from tools.annotate import pipeline
+from tools.annotate.annotation_encoder import FrameAnnotations
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
 from tools.annotate.function import Function, PredictorSpec
 from tools.annotate.image_files import ImageFile
 from tools.annotate.journal import Journal
-from tools.annotate.overlays import OverlayWriter, parsed
+from tools.annotate.label_mapping import TaskLabel
+from tools.annotate.overlays import write_overlay
 from tools.annotate.predictor import FrameInput, FrameResult
 from tools.annotate.workers import Worker, WorkerPool
 
 _MOST_LISTED = 20  # bad frames in the summary; the journal has all
 _DRY_RUN_PICTURES = 4
+FORMATS = ("cvat", "coco", "yolo")  # of a folder's annotations; see `export`
 
 ImageReader = Callable[[Sequence[int]], Iterator[ImageFile]]
 """The image files of the frames with these numbers, in any order."""
@@ -44,7 +48,7 @@ class RunOptions:
     journals: Path = Path("out/annotate")
     dry_run: bool = False
     pictures: int | None = None
-    formats: Sequence[str] = export.FORMATS
+    formats: Sequence[str] = FORMATS
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,14 @@ class ResultWriter(Protocol):
     """How many tags this run has stored there."""
     shapes: int
     """How many shapes this run has stored there."""
-    left_out: Counter[str]
-    """What had no place in the task or folder -> how often."""
 
-    def __call__(self, result: FrameResult) -> None:
-        """Takes the result of a frame."""
+    def __call__(self, found: FrameAnnotations, size_wh: tuple[int, int]) -> None:
+        """Takes the annotations of a frame.
+
+        Args:
+            found: the annotations.
+            size_wh: of the frame's image in pixels.
+        """
         ...
 
     def flush(self) -> None:
@@ -131,30 +138,39 @@ def annotate_frames(
     run: Run,
     read: ImageReader,
     frames: Sequence[int],
+    names: Sequence[str],
     workers: Sequence[Worker],
     writer: ResultWriter,
     journal: Journal,
-) -> None:
-    """Annotates the frames that are not done yet, with a progress bar.
+) -> bool:
+    """Annotates the frames that are not done yet, with a progress bar, and says what has been done.
 
     Args:
         run: how.
         read: gives their images.
         frames: all frames of the run.
+        names: the file name of each frame of the task or folder.
         workers: annotate them; none when nothing is left to do.
         writer: takes the results.
         journal: of the run.
+
+    Returns:
+        Whether all frames are annotated.
     """
     todo = [frame for frame in frames if frame not in journal.done]
     total = len(frames)
+    left_out: Counter[str] = Counter()
     with tqdm(total=total, initial=total - len(todo), unit="frame", file=sys.stderr, smoothing=0.1) as bar:
         found = 0
 
         def take(result: FrameResult) -> None:
             nonlocal found
-            if result.annotations is not None:
+            if result.annotations is None:
+                journal.note_bad(result.frame, result.error)
+            else:
                 found += len(result.annotations.shapes) + len(result.annotations.tags)
-            writer(result)
+                left_out.update(result.annotations.left_out)
+                writer(result.annotations, result.size_wh)
             bar.set_postfix(shapes=found, bad=len(journal.bad), refresh=False)
             bar.update()
 
@@ -167,6 +183,20 @@ def annotate_frames(
         writer.finish()
     if not run.stop.is_set():
         journal.finish()
+    done = sum(frame in journal.done for frame in frames)
+    added = f"{count(writer.shapes, 'shape')} and {count(writer.tags, 'tag')}"
+    say(f"{done} of {count(total, 'frame')} annotated; this run added {added}.")
+    for what, number in sorted(left_out.items()):
+        say(f"  left out {count(number, 'time')}: {what}")
+    if journal.bad:
+        say(f"{count(len(journal.bad), 'frame')} could not be annotated; --resume tries again:")
+        for frame, why in sorted(journal.bad.items())[:_MOST_LISTED]:
+            say(f"  frame {frame} ({names[frame]}): {why}")
+        if len(journal.bad) > _MOST_LISTED:
+            say(f"  and {len(journal.bad) - _MOST_LISTED} more, listed in {journal.path}")
+    if run.stop.is_set():
+        say("The run was interrupted; --resume continues it.")
+    return done == total
 
 
 def in_blocks(images: Iterable[ImageFile], size: int) -> Iterator[Sequence[FrameInput] | FrameResult]:
@@ -189,7 +219,14 @@ def in_blocks(images: Iterable[ImageFile], size: int) -> Iterator[Sequence[Frame
         yield block
 
 
-def dry_run(run: Run, read: ImageReader, frames: Sequence[int], spec: PredictorSpec, writer: OverlayWriter) -> bool:
+def dry_run(
+    run: Run,
+    read: ImageReader,
+    frames: Sequence[int],
+    spec: PredictorSpec,
+    labels: Sequence[TaskLabel],
+    folder: Path,
+) -> bool:
     """Annotates a few frames and draws the results, without storing them.
 
     Args:
@@ -197,7 +234,8 @@ def dry_run(run: Run, read: ImageReader, frames: Sequence[int], spec: PredictorS
         read: gives the images.
         frames: to choose from.
         spec: makes the predictor.
-        writer: draws the results.
+        labels: of the task.
+        folder: for the pictures.
 
     Returns:
         Whether all of them could be annotated.
@@ -215,42 +253,14 @@ def dry_run(run: Run, read: ImageReader, frames: Sequence[int], spec: PredictorS
             failed += 1
             say(f"  frame {result.frame} ({image.name}): {result.error}")
             return
-        annotations = parsed(result.annotations)
-        path = writer(Path(image.name).with_suffix("").as_posix(), image.data, annotations)
+        annotations = [orjson.loads(text) for text in (*result.annotations.tags, *result.annotations.shapes)]
+        name = Path(image.name).with_suffix("").as_posix()
+        path = write_overlay(folder, name, image.data, annotations, labels)
         say(f"  frame {result.frame} ({image.name}): {count(len(annotations), 'annotation')}, {path}")
 
     pipeline.run(in_blocks(list(images.values()), 1), run.pool.start(spec), run.stop, show)
     say("Dry run: nothing was changed.")
     return not failed
-
-
-def summarize(run: Run, journal: Journal, writer: ResultWriter, frames: Sequence[int], names: Sequence[str]) -> bool:
-    """Says what the run has done.
-
-    Args:
-        run: what ran.
-        journal: of the run.
-        writer: has taken the results.
-        frames: all frames of the run.
-        names: the file name of each frame of the task or folder.
-
-    Returns:
-        Whether all frames are annotated.
-    """
-    done = sum(frame in journal.done for frame in frames)
-    added = f"{count(writer.shapes, 'shape')} and {count(writer.tags, 'tag')}"
-    say(f"{done} of {count(len(frames), 'frame')} annotated; this run added {added}.")
-    for what, number in sorted(writer.left_out.items()):
-        say(f"  left out {count(number, 'time')}: {what}")
-    if journal.bad:
-        say(f"{count(len(journal.bad), 'frame')} could not be annotated; --resume tries again:")
-        for frame, why in sorted(journal.bad.items())[:_MOST_LISTED]:
-            say(f"  frame {frame} ({names[frame]}): {why}")
-        if len(journal.bad) > _MOST_LISTED:
-            say(f"  and {len(journal.bad) - _MOST_LISTED} more, listed in {journal.path}")
-    if run.stop.is_set():
-        say("The run was interrupted; --resume continues it.")
-    return done == len(frames)
 
 
 def _are_done(number: int) -> str:

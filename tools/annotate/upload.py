@@ -23,7 +23,6 @@ from tools.annotate.console import count, say
 from tools.annotate.cvat_client import Annotations, CvatClient, Refused, Task, Unanswered
 from tools.annotate.errors import CannotRun
 from tools.annotate.journal import Journal, write_whole
-from tools.annotate.predictor import FrameResult
 
 _LARGEST = 8 * 2**20  # bytes in a chunk
 _OLDEST_S = 20.0  # how long an annotation waits for its chunk to be full
@@ -46,7 +45,6 @@ class Uploader:
             chunk: the most frames in a request.
         """
         self.tags = self.shapes = 0
-        self.left_out: Counter[str] = Counter()
         self._cvat, self._task, self._journal, self._chunk = cvat, task, journal, chunk
         self._pending = journal.path.with_suffix(".pending")
         self._collected: list[FrameAnnotations] = []
@@ -98,19 +96,14 @@ class Uploader:
             self._send(frames, content["annotations"], doubtful)
         self._mark_sent(doubtful)
 
-    def __call__(self, result: FrameResult) -> None:
-        """Takes the result of a frame; uploads a chunk when it is full."""
-        if result.annotations is None:
-            self._journal.note_bad(result.frame, result.error)
-            return
+    def __call__(self, found: FrameAnnotations, size_wh: tuple[int, int]) -> None:
+        """Takes the annotations of a frame; uploads a chunk when it is full."""
         if self._prepare is not None:
             self._prepare()
             self._prepare = None
-        found = result.annotations
         self._since = self._since or time.monotonic()
         self._collected.append(found)
         self._bytes += sum(len(text) for text in (*found.tags, *found.shapes))
-        self.left_out.update(found.left_out)
         full = len(self._collected) >= self._chunk or self._bytes >= _LARGEST
         if full or time.monotonic() - self._since > _OLDEST_S:
             self.flush()

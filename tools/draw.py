@@ -95,7 +95,8 @@ class _Canvas:
             if isinstance(shape, Mask):
                 self._fill(shape, color)
             points = _pairs(outline)
-            self._polygon(points, color)
+            if len(points) >= 2:
+                self._draw.line([*points, points[0]], color, self._line, joint="curve")
         if caption and points:
             x, y = min(points, key=lambda point: (point[1], point[0]))
             self._captions.append((x, y - self._font_size * 1.4, caption, color))
@@ -107,10 +108,6 @@ class _Canvas:
                 self._draw.line([seen[a], seen[b]], color, self._line)
         self._dots(list(seen.values()), color)
         return list(seen.values())
-
-    def _polygon(self, pairs: Sequence[Point], color: Color) -> None:
-        if len(pairs) >= 2:
-            self._draw.line([*pairs, pairs[0]], color, self._line, joint="curve")
 
     def _dots(self, pairs: Sequence[Point], color: Color) -> None:
         radius = 1.5 * self._line

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.cvat.labels import Label, Labels
+from common.cvat.labels import Labels
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
 from tools.annotate.folder_results import AnnotatedImage, FolderResultWriter, read_results
 from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import find_images, parse_frames, read_images
-from tools.annotate.label_mapping import TaskLabel, match_labels
+from tools.annotate.label_mapping import TaskLabel, match_labels, stored_type
 from tools.annotate.overlays import write_overlay
 from tools.annotate.run import Run, annotate_frames, dry_run, open_journal
 
@@ -43,7 +43,8 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
     options, function = run.options, run.function
     if function.labels is None:
         raise CannotRun("for a folder the function's labels must be known: add --function to --endpoint")
-    written = Labels(tuple(_as_written(label, options.convert_masks) for label in function.labels.values()))
+    as_stored = [replace(label, type=stored_type(label, options.convert_masks)) for label in function.labels.values()]
+    written = Labels(tuple(as_stored))
     labels = [TaskLabel.own(label) for label in written.values()]
     mapping = match_labels(
         function.labels, labels, {}, allow_unmatched=options.allow_unmatched, convert_masks=options.convert_masks
@@ -76,10 +77,6 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
             shutil.rmtree(output / "overlays", ignore_errors=True)  # of an earlier run
             _draw(items[: options.pictures], images, labels, output / "overlays")
         return done
-
-
-def _as_written(label: Label, convert_masks: bool) -> Label:
-    return replace(label, type="polygon") if convert_masks and label.type == "mask" else label
 
 
 def _draw(items: Sequence[AnnotatedImage], images: Path, labels: Sequence[TaskLabel], folder: Path) -> None:

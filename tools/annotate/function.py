@@ -8,7 +8,11 @@ from typing import Any
 
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
+from common.serving import kinds
+from common.serving.kinds.detector import Detector
+from common.serving.kinds.reid import Reid
 from tools.annotate.annotation_encoder import AnnotationEncoder
+from tools.annotate.local_function import LocalDetector, LocalReid
 from tools.annotate.predictor import Predictor
 
 
@@ -72,16 +76,14 @@ class PredictorSpec:
             library: what the model runs in, such as "openvino"; "" leaves that to the function. At an address it is
                 the server's choice.
         """
-        # Imported here: worker processes, which load a model, don't need an HTTP client, and others no model.
         function = self.function
         if function.urls or function.config is None:
+            # Imported here: worker processes, which load a model, don't need an HTTP client.
             from tools.annotate.remote_function import RemoteDetector, RemoteReid
 
             return RemoteReid(function) if self.encoder is None else RemoteDetector(function, self.encoder)
-        from tools.annotate.local_function import LocalDetector, LocalReid
-
         config = replace(function.config, workers=max(self.workers, 1))
         options = {**function.options, "engine": library} if library else function.options
         if self.encoder is None:
-            return LocalReid(config, options, function.threshold, function.max_distance)
-        return LocalDetector(config, options, function.threshold, self.encoder)
+            return LocalReid(kinds.load_as(Reid, config, options), function.threshold, function.max_distance)
+        return LocalDetector(kinds.load_as(Detector, config, options), function.threshold, self.encoder)

@@ -179,7 +179,7 @@ def match_labels(
         ]
         if target is None:
             problems.append(f"label {label.name!r}: the task has no label {wanted!r}")
-        elif (kind := _kind(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
+        elif (kind := stored_type(label, convert_masks)) != "any" and target.label.type not in ("any", kind):
             hint = mask_hint(kind, target.label.type)
             problems.append(
                 f"label {label.name!r}: the function returns {_a(kind)}, the task's label takes {_a(target.label.type)}{hint}"
@@ -259,7 +259,13 @@ def mask_hint(given: str, wanted: str) -> str:
     return "; --convert-masks stores masks as polygons" if (given, wanted) == ("mask", "polygon") else ""
 
 
-def _kind(label: Label, convert_masks: bool) -> str:
+def stored_type(label: Label, convert_masks: bool) -> str:
+    """The type of a label's shapes as they are stored.
+
+    Args:
+        label: the function's.
+        convert_masks: masks are stored as polygons.
+    """
     return "polygon" if convert_masks and label.type == "mask" else label.type
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import FunctionConfig
 from common.cvat.request import parse_reid_boxes
 from common.protocol import Image
-from common.serving import kinds
 from common.serving.kinds.detector import Detector
 from common.serving.kinds.reid import Reid
 from common.serving.stages import Stages
@@ -21,25 +19,22 @@ from common.shapes import Shape
 from common.vision.image import decode_image
 from common.vision.matching import ReidBox
 from tools.annotate.annotation_encoder import AnnotationEncoder
-from tools.annotate.predictor import FrameInput, FrameResult, annotate_each, match_each
+from tools.annotate.predictor import FrameInput, FrameResult, result_or_error
 
 
 class LocalDetector:
     """A detector in this process."""
 
-    def __init__(
-        self, config: FunctionConfig, options: Mapping[str, Any], threshold: float | None, encoder: AnnotationEncoder
-    ):
-        """Loads the model.
+    def __init__(self, detector: Detector, threshold: float | None, encoder: AnnotationEncoder):
+        """Takes a detector whose model is loaded.
 
         Args:
-            config: the function's.
-            options: of the function, by name.
+            detector: the detector.
             threshold: None for the function's own.
             encoder: what its shapes become.
         """
-        self._threshold, self._detector = threshold, kinds.load_as(Detector, config, options)
-        self._encoder = replace(encoder, tolerance=self._detector.polygon_tolerance)
+        self._detector, self._threshold = detector, threshold
+        self._encoder = replace(encoder, tolerance=detector.polygon_tolerance)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         """See `Predictor.predict`."""
@@ -49,7 +44,7 @@ class LocalDetector:
                 images = [decode_image(frame.data) for frame in block]
                 found = self._detector.detect_batch(images, self._threshold, Stages())
                 return [self._result(*one) for one in zip(block, images, found, strict=True)]
-        return annotate_each(self._annotate, block)
+        return [result_or_error(self._annotate, frame) for frame in block]
 
     def _annotate(self, frame: FrameInput) -> FrameResult:
         image = decode_image(frame.data)
@@ -63,22 +58,15 @@ class LocalDetector:
 class LocalReid:
     """A reid function in this process."""
 
-    def __init__(
-        self,
-        config: FunctionConfig,
-        options: Mapping[str, Any],
-        threshold: float | None,
-        max_distance: float | None,
-    ):
-        """Loads the model.
+    def __init__(self, reid: Reid, threshold: float | None, max_distance: float | None):
+        """Takes a reid function whose model is loaded.
 
         Args:
-            config: the function's.
-            options: of the function, by name.
+            reid: the reid function.
             threshold: the largest distance of appearance; None for the function's own.
             max_distance: in pixels; None for the function's own.
         """
-        self._limits, self._reid = (threshold, max_distance), kinds.load_as(Reid, config, options)
+        self._reid, self._limits = reid, (threshold, max_distance)
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         """See `Predictor.predict`."""
@@ -96,4 +84,4 @@ class LocalReid:
             partners = self._reid.match(embeddings0, embeddings1, boxes0, boxes1, *self._limits)
             return FrameResult(first.frame, partners=partners)
 
-        return match_each(match, block)
+        return [result_or_error(match, first, second) for first, second in itertools.pairwise(block)]

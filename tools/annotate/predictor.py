@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -55,36 +54,16 @@ class Predictor(Protocol):
         ...
 
 
-def annotate_each(annotate: Callable[[FrameInput], FrameResult], block: Sequence[FrameInput]) -> list[FrameResult]:
-    """Annotates frames one by one; an error becomes the frame's.
+def result_or_error(predict: Callable[..., FrameResult], *frames: FrameInput) -> FrameResult:
+    """The result of a frame; an error becomes a part of it, so that other frames go on.
 
     Args:
-        annotate: annotates one frame.
-        block: the frames.
+        predict: annotates the frame, or matches its boxes with those of the next.
+        *frames: the frame; for reid, with the next.
 
     Raises:
         CannotRun: when no frame can be annotated any more.
     """
-    return [_result(annotate, frame) for frame in block]
-
-
-def match_each(
-    match: Callable[[FrameInput, FrameInput], FrameResult], block: Sequence[FrameInput]
-) -> list[FrameResult]:
-    """Matches the boxes of each frame with those of the next; an error becomes the first frame's.
-
-    Args:
-        match: matches the boxes of two frames.
-        block: the frames.
-
-    Raises:
-        CannotRun: when no frames can be matched any more.
-    """
-    return [_result(match, first, second) for first, second in itertools.pairwise(block)]
-
-
-def _result(predict: Callable[..., FrameResult], *frames: FrameInput) -> FrameResult:
-    """The result of the first frame, which an error becomes a part of, so that other frames go on."""
     try:
         return predict(*frames)
     except CannotRun:

@@ -19,7 +19,7 @@ from common.cvat.request import detector_body, reid_body
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun, FrameError
 from tools.annotate.function import Function
-from tools.annotate.predictor import FrameInput, FrameResult, annotate_each, match_each
+from tools.annotate.predictor import FrameInput, FrameResult, result_or_error
 from tools.workers.retries import pauses_s
 
 
@@ -37,7 +37,7 @@ class RemoteDetector:
 
     def predict(self, block: Sequence[FrameInput]) -> list[FrameResult]:
         """See `Predictor.predict`."""
-        return annotate_each(self._annotate, block)
+        return [result_or_error(self._annotate, frame) for frame in block]
 
     def _annotate(self, frame: FrameInput) -> FrameResult:
         width, height = _size_wh(frame.data)
@@ -67,7 +67,7 @@ class RemoteReid:
             reply = self._client.call(reid_body(first.data, second.data, first.boxes, second.boxes, *self._limits))
             return FrameResult(first.frame, partners=read_reid_reply(reply, len(first.boxes), len(second.boxes)))
 
-        return match_each(match, block)
+        return [result_or_error(match, first, second) for first, second in itertools.pairwise(block)]
 
 
 class _FunctionClient:

@@ -60,7 +60,7 @@ def make_tracks(cvat: CvatClient, task: Task, run: Run) -> bool:
     pairs = [(a, b) for a, b in itertools.pairwise(frames) if boxes.get(a) and boxes.get(b)]
     settings = {
         "url": cvat.url, "task": task.id, **function.settings(), "frames": options.frames,
-        "boxes": _digest(boxes_facts(boxes)),
+        "boxes": _digest(_facts(boxes)),
     }  # fmt: skip
     path = options.journals / f"{cvat.file_stem(task)}-tracks.journal"
     if not number:
@@ -119,12 +119,8 @@ def join_boxes(
     return [_track(path, frames[-1], mutable) for path in paths]
 
 
-def boxes_facts(boxes: Boxes) -> list[Any]:
-    """What the matching of boxes depends on.
-
-    Args:
-        boxes: of each frame.
-    """
+def _facts(boxes: Boxes) -> list[Any]:
+    """What the matching of boxes depends on."""
     return [
         [f, [[b["id"], b["label_id"], b["points"], b.get("rotation")] for b in found]] for f, found in boxes.items()
     ]

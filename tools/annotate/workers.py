@@ -77,7 +77,7 @@ class ProcessWorker:
         """
         self.library = library
         self._spec, self._timeout_s = spec, timeout_s
-        self._replies, self._failed_starts = 0, 0
+        self._failed_starts = 0
         self._start()
 
     def set_library(self, library: str) -> None:
@@ -116,12 +116,10 @@ class ProcessWorker:
         begin = time.monotonic()
         try:
             self._connection.send(block)
-            if not self._connection.poll(self._timeout_s * len(block)):
-                raise TimeoutError
-            results: list[FrameResult] = self._connection.recv()
-            self._replies += 1
-            return results
-        except TimeoutError:
+            if self._connection.poll(self._timeout_s * len(block)):
+                results: list[FrameResult] = self._connection.recv()
+                self._replies += 1
+                return results
             problem = f"no answer within {time.monotonic() - begin:.0f} s"
         except (EOFError, OSError):
             problem = f"the function's process died ({self._exit_reason()})"

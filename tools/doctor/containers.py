@@ -50,7 +50,7 @@ class DockerHost:
     def dashboard(self) -> Container | None:
         """The container of the dashboard; a running one takes precedence."""
         found = [c for c in self.containers.values() if re.search(r"(^|/)dashboard:", c.image)]
-        return next(iter(sorted(found, key=lambda c: c.status != "running")), None)
+        return min(found, key=lambda c: c.status != "running", default=None)
 
     def of_function(self, name: str, namespace: str) -> Container | None:
         """The container of a function.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx
@@ -145,12 +146,18 @@ class _ServedFunction:
 
     redeploy = "end make serve and start it again"
     logs = unreachable = "the output of make serve says more"
+    busy = ("its workers are starting", "wait, and ask again")
+    killed = ""
+    """What a failed state's message ends with when the kernel has killed it."""
 
     def __init__(self, row: Row, described: Mapping[str, Any], dashboard: Dashboard, report: Report):
-        self._row, self._described, self._dashboard, self._report = row, described, dashboard, report
+        self._row, self._described, self._dashboard = row, described, dashboard
         self._status, self._spec = described.get("status") or {}, described.get("spec") or {}
         row.state = str(self._status.get("state") or "?")
         row.port = int(self._status.get("httpPort") or 0)
+        self.host = httpx.URL(dashboard.address).host
+        """Of the function's own port, "" when that is not known."""
+        self.error, self.warn = partial(report.error, row.name), partial(report.warn, row.name)
 
     def examine(self, send: bool) -> None:
         config = self._examine_listing()
@@ -160,12 +167,6 @@ class _ServedFunction:
             by_dashboard = self._examine_container()
             if send and config is not None:
                 self._try(config, by_dashboard)
-
-    def error(self, what: str, remedy: str) -> None:
-        self._report.error(self._row.name, what, remedy)
-
-    def warn(self, what: str, remedy: str) -> None:
-        self._report.warn(self._row.name, what, remedy)
 
     def _examine_listing(self) -> FunctionConfig | None:
         """Looks whether CVAT would list it, and the others beside it."""
@@ -191,33 +192,23 @@ class _ServedFunction:
     def _can_answer(self) -> bool:
         state = self._row.state
         if state in _BUSY:
-            self.error(*self._busy())
+            self.error(*self.busy)
         elif state in ("unhealthy", "error"):
             message = str(self._status.get("message") or "").strip().splitlines()
             what = f"its state is {state}" + (f": {message[0][:200]}" if message else "")
-            self.error(what + self._killed(), f"{self.logs}; {self.redeploy}")
+            self.error(what + self.killed, f"{self.logs}; {self.redeploy}")
         elif state not in ("ready", "scaledToZero", "imported"):
             self.error(f"its state is {state}", self.redeploy)
         return state in ("ready", "scaledToZero")
-
-    def _busy(self) -> tuple[str, str]:
-        return "its workers are starting", "wait, and ask again"
-
-    def _killed(self) -> str:
-        return ""
 
     def _examine_container(self) -> bool:
         """Whether requests through the dashboard reach this function."""
         return True
 
-    def _host(self) -> str:
-        """The host of the function's own port, "" when that is not known."""
-        return httpx.URL(self._dashboard.address).host
-
     def _try(self, config: FunctionConfig, by_dashboard: bool) -> None:
         row = self._row
-        if row.port and (host := self._host()):
-            row.direct = self._dashboard.call(config, f"http://{host}:{row.port}/")
+        if row.port and self.host:
+            row.direct = self._dashboard.call(config, f"http://{self.host}:{row.port}/")
             if row.direct.problem:
                 self.error(f"on its port {row.port}: {row.direct.problem}", self.logs)
         if by_dashboard:
@@ -237,21 +228,14 @@ class _DeployedFunction(_ServedFunction):
     ):
         super().__init__(row, described, dashboard, report)
         self._docker, self._container = docker, docker.of_function(row.name, dashboard.namespace)
+        self.host = docker.address if self._container else ""
+        remedy = f"if nobody deploys it: nuctl delete function {row.name} --force, then deploy it again"
+        self.busy = ("it is being deployed, or a deployment was interrupted", remedy)
         if self._container:
             self.logs = f"docker logs {self._container.name} says more"
+            self.killed = "; the kernel killed it to free memory" if self._container.out_of_memory else ""
         else:
             self.logs = "its log says more" if docker.problem else "its log is gone with its container"
-
-    def _busy(self) -> tuple[str, str]:
-        remedy = f"if nobody deploys it: nuctl delete function {self._row.name} --force, then deploy it again"
-        return "it is being deployed, or a deployment was interrupted", remedy
-
-    def _killed(self) -> str:
-        out_of_memory = self._container is not None and self._container.out_of_memory
-        return "; the kernel killed it to free memory" if out_of_memory else ""
-
-    def _host(self) -> str:
-        return self._docker.address if self._container else ""
 
     def _examine_container(self) -> bool:
         container = self._container

@@ -17,6 +17,13 @@ SERVE_REQUIREMENTS := common/requirements.txt tools/requirements.txt serverless/
 TEST_REQUIREMENTS := $(wildcard serverless/*/base/requirements.txt serverless/*/*/requirements.txt \
 	serverless/*/*/*/requirements.txt) tools/annotate/requirements.txt tests/requirements.txt
 
+# A misspelt variable on the command line is an error: make itself ignores it.
+NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND REPO
+VARIABLES := VENV PYTHON HOST PORT FUNCTIONS FUNCTION ARGS VARIANT OFFLINE $(NEW_VARIABLES)
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v)))
+UNKNOWN := $(filter-out $(VARIABLES) MAKE% -%,$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); the variables are $(sort $(VARIABLES))))
+
 HOST ?= 127.0.0.1
 PORT ?= 8070
 
@@ -56,19 +63,18 @@ demo: $(VENV)/.serve ## Annotate a real photograph with each kind of function; p
 
 .PHONY: serve
 serve: $(VENV)/.serve ## Serve the collection without Docker [FUNCTIONS="..."] [HOST=] [PORT=] [OFFLINE=1] [ARGS="--env NAME=VALUE"]
-	@exec $(PY) -m tools.serve --host $(HOST) --port $(PORT) $(ARGS) $(FUNCTIONS)
+	@exec $(PY) -m tools.serve --host $(HOST) --port $(PORT) $(ARGS) $(or $(FUNCTIONS),$(FUNCTION))
 
 .PHONY: weights
 weights: $(VENV)/.serve ## Fetch the weights that functions lack [FUNCTIONS="..."] [VARIANT=] [ARGS=--list]
-	@exec $(PY) -m tools.weights $(ARGS) $(FUNCTIONS)
+	@exec $(PY) -m tools.weights $(ARGS) $(or $(FUNCTIONS),$(FUNCTION))
 
 .PHONY: check
 check: $(VENV)/.serve ## Check a function's directory against CVAT's and Nuclio's rules: FUNCTION=path
-	@test -n "$(FUNCTION)" || { echo "usage: make check FUNCTION=path/to/function"; exit 2; }
-	@$(PY) -m tools.check $(FUNCTION) $(ARGS)
+	@test -n "$(FUNCTION)$(FUNCTIONS)" || { echo "usage: make check FUNCTION=path/to/function"; exit 2; }
+	@$(PY) -m tools.check $(or $(FUNCTION),$(FUNCTIONS)) $(ARGS)
 
 # The variables of the command line alone: a NAME or an OUT that the shell happens to have means nothing here.
-NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND REPO
 .PHONY: new
 new: $(VENV)/.serve ## Make a function from a weight file, or a template: NAME= [WEIGHTS=best.onnx] [TASK=] [LABELS=] [KIND=] [REPO=] ...
 	@$(PY) -m tools.new $(foreach v,$(NEW_VARIABLES),$(if $(findstring command,$(origin $(v))),'$(v)=$(subst ','\'',$($(v)))'))

@@ -330,7 +330,7 @@ def _fastest(makers: Mapping[str, Callable[[], Engine]], example: Callable[[Engi
     seconds = _measure(engines, inputs)
     best = min(seconds, key=lambda i: seconds[i])
     measured = ", ".join(f"{engines[i].description}: {seconds[i] * 1000:.1f} ms" for i in sorted(seconds))
-    _LOG.info("Took %s; measured here on this model: %s", engines[best].description, measured)
+    _LOG.info("Using %s; measured here on this model: %s", engines[best].description, measured)
     return engines[best]
 
 

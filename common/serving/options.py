@@ -6,6 +6,7 @@ environment variable is the name in capitals, `MAX_SIDE`. Types are str, int, fl
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import typing
@@ -136,7 +137,10 @@ _WORDS: dict[type, str] = {
 
 
 def _unknown(name: str, known: Iterable[str]) -> StartupError:
-    return StartupError(f"unknown option {name!r}; known options: {', '.join(sorted(known)) or 'none'}")
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f"; did you mean {nearest[0]}?" if nearest else ""
+    return StartupError(f"unknown option {name!r}; known options: {', '.join(known) or 'none'}{meant}")
 
 
 def _plain_type(hint: Any) -> tuple[type, bool]:

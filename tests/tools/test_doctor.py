@@ -489,3 +489,13 @@ def test_the_remedies_for_make_serve_are_its_own(installation: Installation, tmp
         assert finding["remedy"] == "the output of make serve says more"
     status, report = installation.ask("--dashboard", address)
     assert "make serve" in only(report)["remedy"]
+
+
+def test_a_function_in_place_of_the_dashboard_is_told_in_one_line(installation: Installation, tmp_path: Path) -> None:
+    with serving(tmp_path, status=400) as address:
+        functions = httpx.get(f"{address}/api/functions", trust_env=False).json()
+        port = functions["finder"]["status"]["httpPort"]
+        finding = only(installation.ask("--no-docker", "--dashboard", f"localhost:{port}")[1])
+    assert "its list of functions can't be read: Client error '400" in finding["what"]
+    assert "\n" not in finding["what"]
+    assert f"is http://localhost:{port} the dashboard, and not a function?" in finding["remedy"]

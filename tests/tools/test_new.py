@@ -148,7 +148,8 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
         ({"WEIGHTS": "photo.jpg"}, r"WEIGHTS: expected a file \.onnx, \.xml, \.pt, got the text 'photo\.jpg'"),
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
-        ({"WEIGHTS": "unknown.onnx"}, "fit none of the layouts"),
+        ({"WEIGHTS": "unknown.onnx"}, r"fit none of the layouts .*a handler of its own \(make new NAME=<name> KIND=detector"),
+        ({"WEIGHTS": "unknown.onnx", "TASK": "segment"}, "fit none of the layouts .*classify with TASK=segment. Seen"),
         ({"WEIGHTS": "text.pt"}, r"text\.pt: not a model of Ultralytics"),
         ({"WEIGHTS": "alone.xml"}, r"alone\.xml: alone\.bin, which holds the weights, is missing"),
         ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, r"LABELS: names\.txt: No such file"),
@@ -357,7 +358,12 @@ def test_the_command_line_says_what_is_wrong() -> None:
     ):
         done = run(*arguments)
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
-    assert "WEIGHTS=best.onnx" in run("--help").stdout
+    assert run("--help").stdout.startswith("usage: make new NAME=<name>")
+
+
+def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
+    done = run(f"WEIGHTS={MODELS / 'pose.onnx'}", "NAME=one", f"OUT={tmp_path / 'one'}")
+    assert "pose.onnx: task pose, 1 class, layout yolov8" in done.stdout
 
 
 def test_names_joints_and_edges_as_people_write_them(tmp_path: Path) -> None:

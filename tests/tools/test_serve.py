@@ -408,6 +408,8 @@ def test_a_port_in_use_is_a_clear_message(tmp_path: Path) -> None:
         (["no/such/function"], "no/such/function: there is no such function"),
         (["opencv-grabcut", "--env", "OPTION"], "--env: expected NAME=VALUE"),
         (["opencv-grabcut", "--workers", "0"], "expected 1 or more"),
+        (["opencv-grabcut", "--port", "99999"], "argument --port: expected 0 to 65535, got 99999"),
+        (["opencv-grabcut", "--first-port", "-1"], "argument --first-port: expected 0 to 65535, got -1"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import orjson
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from common.cvat.conform import conform, conform_geometry
 from common.cvat.reply import read_detector_reply, read_reid_reply
@@ -116,7 +117,9 @@ def _size_wh(data: bytes) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (height, width) if turned else (width, height)
     except Exception as error:  # Pillow raises many things for what is no image
-        raise FrameError(f"the image can't be opened: {error}") from error
+        # Its message for that names the object that holds the bytes.
+        reason = "not an image file" if isinstance(error, UnidentifiedImageError) else error
+        raise FrameError(f"the image can't be opened: {reason}") from error
 
 
 def _error_text(reply: httpx.Response) -> str:

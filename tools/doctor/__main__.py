@@ -86,6 +86,10 @@ def _count(number: int, one: str) -> str:
     return f"{number} {one}{'' if number == 1 else 's'}"
 
 
+def _address(text: str) -> str:
+    return text if "://" in text else f"http://{text}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.doctor",
@@ -94,11 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--dashboard",
+        type=_address,
         help="Nuclio's dashboard, or make serve; default: found by its container, or port 8070 of this host",
     )
     parser.add_argument("--namespace", default="nuclio", help="of the functions in Nuclio (default: nuclio)")
     parser.add_argument(
-        "--cvat", metavar="URL", default=os.environ.get("CVAT_URL"), help="CVAT's address, to see its own list"
+        "--cvat", metavar="URL", type=_address, default=os.environ.get("CVAT_URL"), help="CVAT's address, to see its own list"
     )
     token = os.environ.get("CVAT_ACCESS_TOKEN") or os.environ.get("CVAT_TOKEN", "")
     parser.add_argument("--token", default=token, help="a CVAT access token; safer in the variable CVAT_ACCESS_TOKEN")

@@ -59,8 +59,13 @@ def examine(
     try:
         functions = dashboard.functions()
     except (httpx.HTTPError, ValueError) as error:
-        remedy = "the output of make serve says more" if is_serve else "docker logs nuclio says more"
-        report.error("Nuclio", f"its list of functions can't be read: {error}", remedy)
+        remedy = (
+            "the output of make serve says more"
+            if is_serve
+            else f"is {dashboard.address} the dashboard, and not a function? docker logs nuclio says more"
+        )
+        what = str(error).partition("\n")[0]  # then comes httpx's link to an explanation of the status
+        report.error("Nuclio", f"its list of functions can't be read: {what}", remedy)
         return report, None
     if not functions and is_serve:
         report.error("Nuclio", "make serve runs no function", "its output says what each function lacks")

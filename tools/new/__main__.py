@@ -39,7 +39,7 @@ CUSTOM = collection.COLLECTION / "custom"
 PICTURES = collection.ROOT / "out" / "new"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_NAME = 56
-_USAGE = """usage: make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
+_USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
   WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .pt (needs the package ultralytics, AGPL-3.0)
@@ -251,10 +251,10 @@ def _report(made: Made, seconds: float) -> None:
     if facts is not None:
         size = f", input {facts.size_hw[1]} x {facts.size_hw[0]}" if facts.size_hw else ""
         layout = f", layout {facts.layout}" if facts.layout else ""
-        print(f"{facts.files[0].name}: task {facts.task}, {len(made.plan.labels)} classes{layout}{size}")
+        print(f"{facts.files[0].name}: task {facts.task}, {_count(len(made.plan.labels), 'class', 'es')}{layout}{size}")
     print(f"Made {place} in {seconds:.1f} s; tools.check found nothing that fails.")
     if made.drawing is not None:
-        found = f"{made.shapes} shapes" if made.shapes else "nothing at this threshold"
+        found = _count(made.shapes, "shape") if made.shapes else "nothing at this threshold"
         print(f"In the sample picture it finds {found}; drawn in {shown(made.drawing)}")
     if made.plan.labels:
         print(
@@ -268,6 +268,10 @@ def _report(made: Made, seconds: float) -> None:
     print(f"\nNext:  make serve FUNCTIONS={place}\n       ./deploy_cpu.sh {place}")
     if facts is None:
         print(f"       edit {place}/model_handler.py, then: make check FUNCTION={place}")
+
+
+def _count(number: int, one: str, ending: str = "s") -> str:
+    return f"{number} {one}{'' if number == 1 else ending}"
 
 
 if __name__ == "__main__":

@@ -125,8 +125,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"directories or names of functions; default: all below {COLLECTION.name}/ that can run here",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8070, help="port of the dashboard API (default: %(default)s)")
-    parser.add_argument("--first-port", type=int, help="functions take the free ports from here on (default: the next)")
+    parser.add_argument("--port", type=_port, default=8070, help="port of the dashboard API (default: %(default)s)")
+    parser.add_argument(
+        "--first-port", type=_port, help="functions take the free ports from here on (default: the next)"
+    )
     parser.add_argument(
         "--workers", type=_positive, help="worker processes for each function (default: its numWorkers)"
     )
@@ -138,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
         help="set an option of all functions that know it, or of one, over function.yaml; may be given more than once",
     )
     return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"expected 0 to {_HIGHEST_PORT}, got {text}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -77,9 +77,11 @@ def find_layout(
     if hints.layout is not None:
         expected = next(layout.outputs for layout in wanted)
         raise StartupError(f"LAYOUT={hints.layout} means {expected}; the file's outputs don't fit. Seen: {file}")
+    task = f" with TASK={hints.task}" if hints.task else ""
     raise StartupError(
-        f"the outputs fit none of the layouts {', '.join(names)}. Seen: {file}. Export the model again "
-        "(yolo export model=best.pt format=onnx), or set LAYOUT and TASK if you know what the outputs are"
+        f"the outputs fit none of the layouts {', '.join(names)}{task}. Seen: {file}. Export a YOLO model again "
+        "(yolo export model=best.pt format=onnx), or set LAYOUT and TASK if you know what the outputs are; another model "
+        "needs a handler of its own (make new NAME=<name> KIND=detector)"
     )
 
 

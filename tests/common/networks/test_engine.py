@@ -52,7 +52,7 @@ def test_auto_measures_both_and_says_so(model: Path, caplog: pytest.LogCaptureFi
         for record in caplog.records
         if record.name == "common.networks.engine" and "measured" in record.getMessage()
     ]
-    assert line.startswith(f"Took {opened.description}")
+    assert line.startswith(f"Using {opened.description}")
     assert line.count(" ms") == 2 and "ONNX Runtime" in line and "OpenVINO" in line
     open_engine(model, threads=2)
     assert len(taken) == 1  # only what is opened in the block counts

@@ -134,7 +134,8 @@ class TestFromMapping:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"maxside": 5}, "unknown option 'maxside'; known options: device, folder, max_side, mean, score, tiled, untyped"),
+            ({"maxside": 5}, "unknown option 'maxside'; known options: device, folder, max_side, mean, score, tiled, untyped; "
+                              "did you mean max_side?"),
             ({"max_side": 1.5}, "option max_side: expected a whole number, got 1.5"),
             ({"max_side": True}, "option max_side: expected a whole number, got true"),
             ({"max_side": None}, "option max_side: expected a whole number, got null"),

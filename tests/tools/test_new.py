@@ -148,7 +148,10 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
         ({"WEIGHTS": "photo.jpg"}, r"WEIGHTS: expected a file \.onnx, \.xml, \.pt, got the text 'photo\.jpg'"),
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
-        ({"WEIGHTS": "unknown.onnx"}, r"fit none of the layouts .*a handler of its own \(make new NAME=<name> KIND=detector"),
+        (
+            {"WEIGHTS": "unknown.onnx"},
+            r"fit none of the layouts .*a handler of its own \(make new NAME=<name> KIND=detector",
+        ),
         ({"WEIGHTS": "unknown.onnx", "TASK": "segment"}, "fit none of the layouts .*classify with TASK=segment. Seen"),
         ({"WEIGHTS": "text.pt"}, r"text\.pt: not a model of Ultralytics"),
         ({"WEIGHTS": "alone.xml"}, r"alone\.xml: alone\.bin, which holds the weights, is missing"),

@@ -103,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--namespace", default="nuclio", help="of the functions in Nuclio (default: nuclio)")
     parser.add_argument(
-        "--cvat", metavar="URL", type=_address, default=os.environ.get("CVAT_URL"), help="CVAT's address, to see its own list"
+        "--cvat",
+        metavar="URL",
+        type=_address,
+        default=os.environ.get("CVAT_URL"),
+        help="CVAT's address, to see its own list",
     )
     token = os.environ.get("CVAT_ACCESS_TOKEN") or os.environ.get("CVAT_TOKEN", "")
     parser.add_argument("--token", default=token, help="a CVAT access token; safer in the variable CVAT_ACCESS_TOKEN")

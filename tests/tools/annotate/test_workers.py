@@ -18,6 +18,7 @@ from tools.annotate.errors import CannotRun
 from tools.annotate.function import Function, PredictorSpec
 from tools.annotate.label_mapping import TaskLabel, match_labels
 from tools.annotate.predictor import FrameInput, FrameResult
+from tools.annotate.remote_function import RemoteDetector
 from tools.annotate.workers import ProcessWorker, start_processes
 
 
@@ -61,6 +62,12 @@ def test_one_bad_picture_leaves_the_others_of_its_block() -> None:
         check(result, i)
     assert results[2].error == "ValueError: this picture is not to be had"
     assert results[3].error.startswith("image: expected an image file")
+
+
+def test_a_file_that_is_no_image_is_told_in_plain_words_for_a_function_elsewhere() -> None:
+    remote = RemoteDetector(["http://127.0.0.1:9"], None, spec().encoder, None, timeout_s=1).open()
+    (result,) = remote.predict([FrameInput(0, b"hello")])
+    assert result.error == "the image can't be opened: not an image file"
 
 
 @pytest.fixture

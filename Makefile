@@ -19,7 +19,7 @@ TEST_REQUIREMENTS := $(wildcard serverless/*/base/requirements.txt serverless/*/
 
 # A misspelt variable on the command line is an error: make itself ignores it.
 NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND REPO
-VARIABLES := VENV PYTHON HOST PORT FUNCTIONS FUNCTION ARGS VARIANT OFFLINE $(NEW_VARIABLES)
+VARIABLES := VENV PYTHON PYTHONS HOST PORT FUNCTIONS FUNCTION ARGS VARIANT OFFLINE $(NEW_VARIABLES)
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v)))
 UNKNOWN := $(filter-out $(VARIABLES) MAKE% -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); the variables are $(sort $(VARIABLES))))

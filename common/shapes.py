@@ -71,7 +71,9 @@ class Ellipse(Shape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _PointShape(Shape):
+class PointShape(Shape):
+    """What all shapes that are made of points have in common."""
+
     points_xy: NDArray[np.float64]
     """(N, 2) float64 pixels of the image, a read-only copy; anything that numpy makes such an array of is accepted."""
 
@@ -82,28 +84,28 @@ class _PointShape(Shape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Polygon(_PointShape):
+class Polygon(PointShape):
     """A closed outline of 3 points or more; the first is not repeated at the end."""
 
     type: ClassVar[str] = "polygon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Polyline(_PointShape):
+class Polyline(PointShape):
     """An open line of 2 points or more."""
 
     type: ClassVar[str] = "polyline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Points(_PointShape):
+class Points(PointShape):
     """A set of 1 point or more."""
 
     type: ClassVar[str] = "points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cuboid(_PointShape):
+class Cuboid(PointShape):
     """8 points in CVAT's order: front-left top and bottom, front-right, back-right, back-left, top and bottom each."""
 
     type: ClassVar[str] = "cuboid"

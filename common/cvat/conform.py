@@ -16,19 +16,7 @@ from numpy.typing import NDArray
 
 from common.cvat.labels import Attribute, Label, Labels
 from common.errors import ModelError, NothingInside, describe, listed
-from common.shapes import (
-    AttributeValue,
-    Cuboid,
-    Ellipse,
-    Joint,
-    Mask,
-    Points,
-    Polygon,
-    Polyline,
-    Rectangle,
-    Shape,
-    Skeleton,
-)
+from common.shapes import AttributeValue, Cuboid, Ellipse, Joint, Mask, PointShape, Polygon, Rectangle, Shape, Skeleton
 from common.vision.geometry import FEWEST_POINTS, clip_box, clip_point, clip_points, points_bounds_xyxy
 from common.vision.mask import clipped
 
@@ -83,7 +71,7 @@ def conform_geometry(shape: Shape, size_hw: tuple[int, int], where: str = "shape
                 f"{where}: the centre {_brief((cx, cy))} is outside the image of {width} x {height} pixels"
             )
         return replace(shape, rotation=rotation % 360)
-    if isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
+    if isinstance(shape, PointShape):
         points = _finite(shape.points_xy, f"{where}: points")
         fewest = FEWEST_POINTS[shape.type]
         if len(points) < fewest or (isinstance(shape, Cuboid) and len(points) != fewest):

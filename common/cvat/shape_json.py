@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from common.cvat.fields import coordinates, number_field
 from common.errors import MISSING, BadRequest
-from common.shapes import Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape
+from common.shapes import Cuboid, Ellipse, Mask, Points, PointShape, Polygon, Polyline, Rectangle, Shape
 from common.vision.geometry import FEWEST_POINTS
 from common.vision.image import max_pixels
 from common.vision.mask import cropped, mask_to_rle, rle_to_mask
@@ -97,7 +97,7 @@ def shape_points(shape: Shape) -> list[float]:
     if isinstance(shape, Ellipse):
         (cx, cy), (rx, ry) = shape.center_xy, shape.radii_xy
         return rounded((cx, cy, cx + rx, cy - ry))
-    if isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
+    if isinstance(shape, PointShape):
         return rounded(shape.points_xy)
     if isinstance(shape, Mask):
         return [float(v) for v in mask_to_rle(shape)]

@@ -24,6 +24,7 @@ from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate, read_catalog
 from common.protocol import Image
 from common.shapes import Joint, Mask, Rectangle, Shape, Skeleton, Tag
+from common.vision.geometry import shifted
 
 _LOG = logging.getLogger(__name__)
 _MASK_THRESHOLD = 0.5
@@ -172,15 +173,7 @@ class InstanceSegmentation(TorchvisionHandler):
         (left, top), (right, bottom) = (np.floor(output["boxes"][i][:2]), np.ceil(output["boxes"][i][2:]))
         rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
         inside = Mask.from_full(output["masks"][i, 0, rows, columns] >= _MASK_THRESHOLD, label=label, score=score)
-        if not inside.bitmap.size:
-            return None
-        return Mask(
-            bitmap=inside.bitmap,
-            left=inside.left + columns.start,
-            top=inside.top + rows.start,
-            label=label,
-            score=score,
-        )
+        return shifted(inside, columns.start, rows.start) if inside.bitmap.size else None
 
 
 class KeypointDetection(TorchvisionHandler):

@@ -101,9 +101,8 @@ def check_range(name: str, value: float, lowest: float = 0, highest: float = mat
     Raises:
         StartupError: It is out of range.
     """
-    if not lowest <= value <= highest:
-        limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
-        raise StartupError(f"{name}: expected a number {limits}, got {describe(value)}")
+    limits = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
+    StartupError.check(lowest <= value <= highest, name, f"a number {limits}", value)
 
 
 def divide(given: Mapping[str, Any], *targets: Callable[..., Any]) -> list[dict[str, Any]]:

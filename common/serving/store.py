@@ -78,8 +78,7 @@ class Store:
         """
         if not host or importlib.util.find_spec("redis") is None:
             return None
-        if not 0 < port < 65536:
-            raise StartupError(f"CVAT_FUNCTIONS_REDIS_PORT: expected a port from 1 to 65535, got {port}")
+        StartupError.check(0 < port < 65536, "CVAT_FUNCTIONS_REDIS_PORT", "a port from 1 to 65535", port)
         return cls(host, port, password)
 
     def get(self, keys: Sequence[str], *, expiry: float, deadline: float) -> list[bytes | None]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.shapes import BoxXyxy, Cuboid, Ellipse, Mask, Points, Polygon, Polyline, Rectangle, Shape, Skeleton
+from common.shapes import BoxXyxy, Ellipse, Mask, PointShape, Polygon, Rectangle, Shape, Skeleton
 from common.vision.mask import outline_beside
 
 FEWEST_POINTS: Mapping[str, int] = {"polygon": 3, "polyline": 2, "points": 1, "cuboid": 8}
@@ -131,7 +131,7 @@ def bounds_xyxy(shape: Shape) -> BoxXyxy | None:
         return shape.box_xyxy
     if isinstance(shape, Skeleton):
         points = np.array([(joint.x, joint.y) for joint in shape.joints if joint.visible], np.float64)
-    elif isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
+    elif isinstance(shape, PointShape):
         points = shape.points_xy
     else:
         return None
@@ -171,7 +171,7 @@ def shifted(shape: Shape, dx: int, dy: int) -> Shape:
         return replace(shape, box_xyxy=(left + dx, top + dy, right + dx, bottom + dy))
     if isinstance(shape, Ellipse):
         return replace(shape, center_xy=(shape.center_xy[0] + dx, shape.center_xy[1] + dy))
-    if isinstance(shape, (Polygon, Polyline, Points, Cuboid)):
+    if isinstance(shape, PointShape):
         return replace(shape, points_xy=shape.points_xy + (dx, dy))
     if isinstance(shape, Mask):
         outline = None if shape.outline_xy is None else shape.outline_xy + (dx, dy)

@@ -66,8 +66,7 @@ class ExportedDetector:
         top: int = 5,
         labels_by: str = "name",
     ):
-        if iou is not None and not 0 <= iou <= 1:
-            raise StartupError(f"IOU: expected a number from 0 to 1, got {iou}")
+        StartupError.check(iou is None or 0 <= iou <= 1, "IOU", "a number from 0 to 1", iou)
         if max_det < 1 or top < 1:
             raise StartupError(f"MAX_DET and TOP: expected whole numbers of 1 or more, got {max_det} and {top}")
         StartupError.check(labels_by in ("name", "id"), "LABELS_BY", "name or id", labels_by)

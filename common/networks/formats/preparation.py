@@ -69,10 +69,7 @@ class Preparation:
         else:
             pixels = letterbox.apply(image, padding=PADDING if self.mean is None else 0)
             height, width = letterbox.inner_hw
-            inside = (
-                slice(letterbox.top, letterbox.top + height),
-                slice(letterbox.left, letterbox.left + width),
-            )
+            inside = np.s_[letterbox.top : letterbox.top + height, letterbox.left : letterbox.left + width]
         if channels == 1:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
         elif self.bgr:
@@ -88,15 +85,10 @@ class Preparation:
 
 def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """The middle of an image, resized as torchvision does it with Pillow."""
-    height, width = image.shape[:2]
-    if size_hw[0] == size_hw[1]:
+    (height, width), scaled_hw = image.shape[:2], size_hw
+    if size_hw[0] == size_hw[1]:  # its shorter side fills the square
         side, shorter = size_hw[0], min(height, width)
-        scaled_hw = (
-            side if height <= width else int(side * height / shorter),
-            side if width <= height else int(side * width / shorter),
-        )
-    else:
-        scaled_hw = size_hw
+        scaled_hw = int(side * height / shorter), int(side * width / shorter)
     picture = PillowImage.fromarray(image).resize(scaled_hw[::-1], PillowImage.Resampling.BILINEAR)
     top, left = round((scaled_hw[0] - size_hw[0]) / 2), round((scaled_hw[1] - size_hw[1]) / 2)
     return np.asarray(picture)[top : top + size_hw[0], left : left + size_hw[1]]

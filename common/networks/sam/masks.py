@@ -133,8 +133,7 @@ def check_smallest(smallest: int) -> int:
     Raises:
         StartupError: It is negative.
     """
-    if smallest < 0:
-        raise StartupError(f"SMALLEST_PART: expected a number of pixels, 0 or more, got {smallest}")
+    StartupError.check(smallest >= 0, "SMALLEST_PART", "a number of pixels, 0 or more", smallest)
     return smallest
 
 

@@ -204,7 +204,7 @@ def test_no_process_is_left(tmp_path: Path) -> None:
     open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
     time.sleep(600)
     """
-    check_function(with_code(code, tmp_path), timeout=1)
+    inspect_function(with_code(code, tmp_path), timeout=1)
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 10  # a killed process is gone a moment later
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -365,7 +365,7 @@ def test_a_tracker_that_answers_null_for_a_lost_object_is_a_warning(tmp_path: Pa
         )
     )
     assert check_function(directory) == []
-    (finding,) = check_function(directory, environment={"LOST": "null"})
+    (finding,) = inspect_function(directory, environment={"LOST": "null"}).findings
     assert (finding.severity, finding.rule, finding.field) == ("warning", "reply.lost", "reply.shapes[0]")
     assert finding.request == "step 1 of a rectangle that disappears"
 
@@ -377,7 +377,7 @@ def test_a_misspelt_option_comes_with_the_nearest_known_one(tmp_path: Path) -> N
     directory = copy_of("tracker", tmp_path)
     path = directory / "function.yaml"
     path.write_text(path.read_text().replace("name: GREETING\n", "name: THREAD\n"))
-    findings = check_function(directory, environment={"LOTS": "null", "SOMETHING_ELSE": "1"})
+    findings = inspect_function(directory, environment={"LOTS": "null", "SOMETHING_ELSE": "1"}).findings
     assert [(f.severity, f.rule, f.file, f.field, f.got, f.remedy) for f in findings] == [
         ("warning", "env.unknown", "function.yaml", "spec.env[0].name", "THREAD", "did you mean THREADS?"),
         ("warning", "env.unknown", "function.yaml", "--env LOTS", "LOTS", "did you mean LOST?"),
@@ -406,7 +406,7 @@ def test_a_function_runs_in_its_directory_with_its_own_environment_and_modules(t
     directory = with_main(source, tmp_path)
     (directory / "common.py").write_text("MINE = True\n")
     assert rules(check_function(directory)) == {("error", "refusal.status")}  # it started, and refuses nothing
-    findings = check_function(directory, environment={"GREETING": "2"})
+    findings = inspect_function(directory, environment={"GREETING": "2"}).findings
     assert find(findings, "run.raises").got == "AssertionError (main.py:7)"
 
 

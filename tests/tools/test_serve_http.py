@@ -45,9 +45,10 @@ def test_accepted_connections_send_at_once_and_name_the_reason() -> None:
         return Response(b"{}", 418, {"reason-phrase": "no caf\xe9 here", "X-Other": "1"})
 
     async def run() -> tuple[list[int], http.client.HTTPResponse, dict[str, str]]:
-        server = HttpServer(Starlette(routes=[Route("/", answer)]), listen("127.0.0.1", 0, 0, "the test", "--port"))
-        running = asyncio.create_task(server.run_until_exit())
-        client = http.client.HTTPConnection(*server.listener.getsockname(), timeout=10)
+        server = HttpServer(Starlette(routes=[Route("/", answer)]))
+        listener = listen("127.0.0.1", 0, 0, "the test", "--port")
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        client = http.client.HTTPConnection(*listener.getsockname(), timeout=10)
 
         def ask() -> http.client.HTTPResponse:
             client.request("GET", "/")

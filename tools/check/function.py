@@ -100,25 +100,17 @@ def inspect_function(
     return Report(directory, name, kind, findings + trial.findings, trial)
 
 
-def check_function(
-    directory: str | Path,
-    *,
-    run: bool = True,
-    environment: Mapping[str, str] | None = None,
-    timeout: float | None = None,
-) -> list[Finding]:
-    """Checks a function's directory, of this collection or not, against what Nuclio and CVAT ask of it.
+def check_function(directory: str | Path, *, run: bool = True) -> list[Finding]:
+    """The findings of `inspect_function` alone, with the function's own settings.
 
     Args:
         directory: The directory with the function.yaml.
         run: Also start the function in a process of its own and send it requests.
-        environment: Variables for that process; they take precedence over those of function.yaml.
-        timeout: Seconds for one request, None for the eventTimeout of function.yaml.
 
     Returns:
         The findings: [] for a function that keeps every rule.
     """
-    return inspect_function(directory, run=run, environment=environment, timeout=timeout).findings
+    return inspect_function(directory, run=run).findings
 
 
 def _check_file(path: Path) -> tuple[Document | None, list[Finding]]:

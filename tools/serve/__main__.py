@@ -73,9 +73,9 @@ async def _run(
     print(f"Starting {len(functions)} function{'s' if len(functions) > 1 else ''} ...", flush=True)
     for served in functions.values():
         served.pool.start()
-    servers = [HttpServer(dashboard_app(functions), dashboard)]
-    servers += [HttpServer(function_app(f), s) for f, s in zip(functions.values(), ports, strict=True)]
-    running = [asyncio.create_task(server.run_until_exit()) for server in servers]
+    servers = [HttpServer(dashboard_app(functions)), *(HttpServer(function_app(each)) for each in functions.values())]
+    listeners = [dashboard, *ports]
+    running = [asyncio.create_task(one.serve(sockets=[s])) for one, s in zip(servers, listeners, strict=True)]
     announcing = asyncio.create_task(announcement)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)

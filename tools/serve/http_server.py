@@ -7,7 +7,6 @@ phrase as the header REASON_HEADER, and the protocol here puts it where it belon
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -48,29 +47,18 @@ def reason_phrase(body: bytes) -> str:
 
 
 class HttpServer(uvicorn.Server):
-    """Serves one ASGI application on a socket that listens already."""
+    """Serves one ASGI application on sockets that listen already: `serve(sockets=[...])`, until `should_exit` is set."""
 
-    def __init__(self, app: Any, listener: socket.socket):
-        """Serves nothing yet: `run_until_exit` does.
+    def __init__(self, app: Any):
+        """Serves nothing yet.
 
         Args:
             app: the ASGI application.
-            listener: as `listen` gives it.
         """
         config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=3,
+            app, http=_Protocol, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=3
         )
         super().__init__(config)
-        self.listener = listener
-
-    async def run_until_exit(self) -> None:
-        """Serves until `should_exit` is set."""
-        await self.serve(sockets=[self.listener])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,22 +106,12 @@ class _Connection(h11.Connection):
             reasons = [value for header, value in event.headers if header == name]
             if reasons:
                 headers = [(header, value) for header, value in event.headers.raw_items() if header.lower() != name]
-                event = h11.Response(
-                    status_code=event.status_code,
-                    headers=headers,
-                    reason=reasons[0],
-                    http_version=event.http_version,
-                )
+                status, version = event.status_code, event.http_version
+                event = h11.Response(status_code=status, headers=headers, reason=reasons[0], http_version=version)
         return super().send_with_data_passthrough(event)
 
 
 class _Protocol(H11Protocol):
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: Any,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ):
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
         self.conn = _Connection(h11.SERVER, _LONGEST_HEAD)

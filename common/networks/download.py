@@ -1,8 +1,8 @@
-"""One file over https: there whole and checked afterwards, or not at all; a download that broke off is resumed.
+"""Downloads a file over https, completely and checked or not at all; an interrupted download is resumed.
 
-What has come of a file lies beside it in `.NAME.part`, and in `.NAME.part.json` where it comes from and what the server
-calls that version of it (ETag). The next try asks for the rest of the same version (Range, If-Range); a server that has
-another one by now sends the whole file.
+The part received so far is beside the file in `.NAME.part`; `.NAME.part.json` has its address and the server's name for
+that version of it (ETag). The next try requests the rest of the same version (Range, If-Range); a server that has another
+version by then sends the whole file.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
         The file's SHA-256.
 
     Raises:
-        StartupError: The server does not give it, the connection broke off (what has come is kept for the next time),
-            another process is fetching it, or what came is not what it should be (then nothing is kept).
+        StartupError: The server does not give it, the connection broke off (the part received is kept for the next time),
+            another process is fetching it, or the file received has another SHA-256 (then nothing is kept).
     """
     check_url(url, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class _BrokeOff(Exception):
 
 
 class _Part:
-    """What has come of a file so far, and which version of it that is."""
+    """The part of a file received so far, and which version of it that is."""
 
     def __init__(self, file: io.FileIO, path: Path):
         self._file, self._path = file, path
@@ -152,7 +152,7 @@ class _Part:
                     raise StartupError(f"{url}: can't be fetched: {getattr(error, 'reason', error)}") from error
                 if attempt == _TRIES or self.size == before:
                     raise StartupError(
-                        f"{url}: broke off after {self.size / 1e6:.1f} MB ({error}); they are kept: run it again to go on"
+                        f"{url}: broke off after {self.size / 1e6:.1f} MB ({error}); they are kept: run the command again to resume"
                     ) from error
         raise StartupError(f"{url}: the server refuses to give the rest of the file")
 

@@ -1,19 +1,19 @@
 """Weight files as data beside the model: where they come from, and that they are intact.
 
-`weights.yaml` in a function's directory names them; nothing is ever fetched while requests are served:
+`weights.yaml` in a function's directory names them; nothing is downloaded while requests are served:
 
-    default: yolo11n                # the variant that is used when nobody says which
+    default: yolo11n                # the variant that is used when VARIANT is not set
     variants:
       yolo11n:
         files:
           - path: yolo11n.onnx      # inside the variant's folder
             url: https://...        # left out: the file is part of the function's directory
             sha256: 0f3c...         # left out: recorded at the first fetch and checked from then on
-            size: 10612224          # bytes, for whoever decides whether to fetch it; may be left out
+            size: 10612224          # bytes, shown before the download; may be left out
         entry: yolo11n.onnx         # what a handler opens; left out: the only file, or the folder of several
 
 A variant's files lie in `weights/<variant>/` of the directory, or in the directory itself. Two environment variables
-of a function choose: MODEL_PATH, a file or folder of one's own, and VARIANT, one of the file's.
+of a function choose: MODEL_PATH, a file or folder of your own, and VARIANT, one of the file's.
 
     python -m common.networks.weights DIRECTORY [--variant NAME] [--to FOLDER] [--check]
 
@@ -57,7 +57,7 @@ class WeightFile:
     sha256: str | None = None
     """64 hexadecimal digits; None when they are recorded at the first fetch."""
     size: int | None = None
-    """Bytes; None when nobody has noted them."""
+    """Bytes; None when weights.yaml has no size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +212,8 @@ def fetch(
         What a handler would open.
 
     Raises:
-        StartupError: There is nothing to fetch a file from, the server does not give it, what came is not what it should
-            be, or OFFLINE is set. A file is there whole and checked, or not at all.
+        StartupError: There is nothing to fetch a file from, the server does not give it, its SHA-256 is another
+            one, or OFFLINE is set. No file is left there incomplete or unchecked.
     """
     catalog = read_catalog(directory)
     if catalog is None:
@@ -227,7 +227,7 @@ def fetch(
     for file in chosen.files:
         path, expected = folder / file.path, file.sha256 or record.get(file.path)
         if path.is_file() and (expected is None or _intact(path, expected)):
-            found, how = expected or _digest(path), "is there"
+            found, how = expected or _digest(path), "present"
         elif file.url is None:
             raise StartupError(f"{path}: the file is part of the function's directory, but is missing or has changed")
         elif is_offline():
@@ -235,7 +235,12 @@ def fetch(
         else:
             say(f"{file.path}: from {file.url}")
             begin = time.monotonic()
-            found = download(file.url, path, expected, functools.partial(progress, file))
+            try:
+                found = download(file.url, path, expected, functools.partial(progress, file))
+            except StartupError as error:
+                if isinstance(error.__cause__, OSError):  # the network or the server
+                    raise StartupError(f"{error}; or copy the file to {_shown(path)} yourself") from error
+                raise
             how = f"fetched, {path.stat().st_size / 1e6:.1f} MB in {time.monotonic() - begin:.1f} s"
         say(f"{file.path}: {how}, SHA-256 {found}")
         if file.url is not None and record.get(file.path) != found:
@@ -314,7 +319,7 @@ def _missing(directory: Path, variant: Variant) -> Missing | None:
     problems.append(
         f"fetch: {_python()} -m common.networks.weights {shlex.quote(shown(directory))} --variant {shlex.quote(variant.name)}"
         if to_fetch
-        else "they are part of the function's directory: copy it anew"
+        else "they are part of the function's directory: copy it again"
     )
     return Missing("; ".join(problems), variant.name if to_fetch else "", to_fetch)
 
@@ -373,7 +378,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help="a function's directory")
     parser.add_argument("--variant", default=os.environ.get("VARIANT"), help="default: the one in weights.yaml")
     parser.add_argument("--to", type=Path, help="a folder to fetch to, instead of weights/<variant> in the directory")
-    parser.add_argument("--check", action="store_true", help="only say whether all is there and intact")
+    parser.add_argument("--check", action="store_true", help="only say whether all files are present and intact")
     given = parser.parse_args(arguments)
     try:
         if not given.check:

@@ -63,7 +63,7 @@ def test_fetches_what_is_missing_and_says_how_much_it_is(tmp_path: Path, server:
     for directory in (one, two):
         assert (directory / "weights/small/small.bin").read_bytes() == CONTENT
     again = run(one, two)
-    assert (again.returncode, again.stdout) == (0, "All weights are there.\n")
+    assert (again.returncode, again.stdout) == (0, "No weights are missing.\n")
     assert server.asked == [None, None]
 
 
@@ -74,7 +74,7 @@ def test_goes_on_where_it_broke_off(tmp_path: Path, server: FileServer) -> None:
     broken = run(directory)
     assert broken.returncode == 1
     assert "broke off after 3.0 MB" in broken.stderr
-    assert "run it again to go on" in broken.stderr
+    assert "run the command again to resume" in broken.stderr
     assert "Not fetched: one; see above." in broken.stderr
     server.asked.clear()
     assert run(directory).returncode == 0

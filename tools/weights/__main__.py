@@ -1,6 +1,6 @@
-"""Fetches the weights that functions lack; a download that broke off is resumed.
+"""Downloads the weights that functions lack, and resumes interrupted downloads.
 
-Without a function named: those of the whole collection. With OFFLINE=1 in the environment nothing is fetched.
+Without a function: those of the whole collection. With OFFLINE=1 in the environment nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for this process's own.
 
     Returns:
-        The exit status: 1 when not everything is there at the end.
+        The exit status: 1 when weights are still missing at the end.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.weights", description=__doc__)
     parser.add_argument("functions", nargs="*", metavar="FUNCTION", help="directories or names; default: all")
     parser.add_argument("--variant", default=os.environ.get("VARIANT", ""), help="default: as function.yaml says")
-    parser.add_argument("--list", action="store_true", help="only say what is missing and how much it is")
+    parser.add_argument("--list", action="store_true", help="only list what is missing and its size")
     options = parser.parse_args(arguments)
     try:
         lacking, failed = _lacking([resolve(name) for name in options.functions], options.variant)
@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{config.name}: {missing.problem}", file=sys.stderr)
     if not lacking:
         if not failed:
-            print("All weights are there.")
+            print("No weights are missing.")
         return 1 if failed else 0
     everything = list({file: None for _, missing in lacking for file in missing.files})
     sizes = Sizes(everything)
     sizes.wait(_LONGEST_WAIT_S)
     rows = [("FUNCTION", "WEIGHTS", "TO DOWNLOAD")]
     rows += [(config.name, missing.variant, sizes.words(missing.files)) for config, missing in lacking]
-    print(f"{table(rows)}\n\nIn all: {sizes.words(everything)}.", flush=True)
+    print(f"{table(rows)}\n\nTotal: {sizes.words(everything)}.", flush=True)
     if options.list:
         return 0
     if weights.is_offline():
@@ -60,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return 1 if _fetch(lacking) or failed else 0
     except KeyboardInterrupt:
-        print("\nStopped; what has come is kept: run it again to go on.", file=sys.stderr)
+        print("\nStopped. What was downloaded is kept; run the command again to resume.", file=sys.stderr)
         return 130
 
 
 def _lacking(
     named: Sequence[Path], variant: str
 ) -> tuple[list[tuple[FunctionConfig, Missing]], list[tuple[FunctionConfig, Missing]]]:
-    """The functions whose weights can be fetched, and those that lack weights of somebody's own."""
+    """The functions whose weights can be fetched, and those that need weights of the user's own."""
     settings = {"VARIANT": variant} if variant else {}
     found = []
     for directory in named or function_directories():
@@ -90,7 +90,7 @@ def _fetch(lacking: Sequence[tuple[FunctionConfig, Missing]]) -> int:
     if failures:
         print(f"\nNot fetched: {', '.join(failures)}; see above.", file=sys.stderr)
     else:
-        print("\nAll weights are there.")
+        print("\nNo weights are missing.")
     return len(failures)
 
 

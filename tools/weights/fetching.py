@@ -1,4 +1,4 @@
-"""What is to be downloaded, how much that is, and the download with a progress bar."""
+"""The sizes of downloads, and downloads with a progress bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.networks.weights import WeightFile
 
 
 def fetch_with_bar(directory: Path, variant: str) -> None:
-    """Fetches what is missing of a variant, and shows how far each file is when a terminal is there.
+    """Downloads the missing files of a variant, on a terminal with a progress bar for each.
 
     Args:
         directory: the function's.
@@ -42,13 +42,13 @@ def fetch_with_bar(directory: Path, variant: str) -> None:
 
 
 class Sizes:
-    """How large files are: as weights.yaml notes it, or as their servers say, which are asked in the background."""
+    """The sizes of files: as weights.yaml has them, or as their servers say, which are asked in the background."""
 
     def __init__(self, files: Collection[WeightFile]):
-        """Begins to ask; with OFFLINE set, asks nobody.
+        """Starts to ask the servers; not with OFFLINE set.
 
         Args:
-            files: what is to be fetched.
+            files: the files to download.
         """
         self.known = {file: file.size for file in files if file.size is not None}
         """The sizes that are known so far, in bytes."""
@@ -57,7 +57,7 @@ class Sizes:
             for file in dict.fromkeys(files):
                 if file.size is None:
                     self._unknown.put(file)
-        # Daemons: who does not wait for an answer is not held up at the end either.
+        # Daemons, so that they do not delay the end of the process.
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(min(self._unknown.qsize(), 8))]
         for thread in self._threads:
             thread.start()
@@ -66,17 +66,17 @@ class Sizes:
         """Waits for the answers.
 
         Args:
-            timeout_s: at most so long.
+            timeout_s: the longest time to wait.
         """
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def words(self, files: Sequence[WeightFile]) -> str:
-        """How much a download is, such as "48.2 MB".
+        """The size of a download, such as "48.2 MB".
 
         Args:
-            files: some of those that were asked for.
+            files: some of those given at the start.
         """
         known = [self.known[file] for file in files if file in self.known]
         if not known:

@@ -27,7 +27,7 @@ def begun(server: FileServer, path: Path) -> None:
     """A download that has given up after two pieces and the beginning of a third."""
     server.cuts = 99
     server.content = CONTENT * 2
-    with pytest.raises(StartupError, match=r"broke off after 3\.0 MB .*kept: run it again to go on"):
+    with pytest.raises(StartupError, match=r"broke off after 3\.0 MB .*kept: run the command again to resume"):
         download(server.url, path)
     assert server.asked == [None, f"bytes={CUT}-", f"bytes={2 * CUT}-"]
     assert not path.exists()

@@ -56,7 +56,7 @@ def install() -> None:
 class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds modules by their old names and gives them under these.
 
-    It comes first among the finders: a submodule of a moved package would else be loaded a second time, from its file.
+    It comes first among the finders: a submodule of a moved package would otherwise be loaded a second time, from its file.
     """
 
     def find_spec(

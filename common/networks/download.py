@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from common.errors import StartupError, describe
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are here so far, and how many there are in all; None where the server does not say."""
+"""Called with the number of bytes received so far and of the whole file; None where the server does not say."""
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _HUB = "huggingface.co"
@@ -39,10 +39,10 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
     """Fetches a file, or the rest of it.
 
     Args:
-        url: where from; https, or http on this machine.
-        path: where to; its folder is made.
-        sha256: what the file must have, in hexadecimal digits; None when that is not known.
-        progress: called for each piece.
+        url: The address of the file; https, or http on this machine.
+        path: Where to save it; its folder is created.
+        sha256: The expected SHA-256, in hexadecimal digits; None when it is not known.
+        progress: Called for each chunk.
 
     Returns:
         The file's SHA-256.
@@ -57,7 +57,7 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
         resumed = part.fetch(url, checked=sha256 is not None, progress=progress)
         found = part.digest()
         if resumed and sha256 is not None and found != sha256:
-            # The beginning may be of another version.
+            # The first part may be of another version.
             part.clear()
             part.fetch(url, checked=True, progress=progress)
             found = part.digest()
@@ -71,10 +71,10 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
 
 
 def ask_size(url: str) -> int | None:
-    """How many bytes a file has, asked of its server.
+    """Asks a server how many bytes a file has.
 
     Args:
-        url: as for `download`.
+        url: As for `download`.
 
     Returns:
         The number, or None when the server can't be reached within seconds or does not say.
@@ -91,8 +91,8 @@ def check_url(url: Any, where: str) -> None:
     """Raises StartupError for an address that weights must not be fetched from.
 
     Args:
-        url: the address.
-        where: what names it, for the message.
+        url: The address.
+        where: What the message calls it.
     """
     parts = urlsplit(url) if isinstance(url, str) else None
     if parts is None or not parts.hostname:
@@ -134,7 +134,7 @@ class _Part:
         return os.fstat(self._file.fileno()).st_size
 
     def fetch(self, url: str, *, checked: bool, progress: Progress | None) -> bool:
-        """Fetches what is missing; returns whether a part of it was here before this run."""
+        """Fetches what is missing; returns whether a part of the file was there before this call."""
         resumed = self.size > 0
         for attempt in range(1, _TRIES + 1):
             before = self.size
@@ -172,7 +172,7 @@ class _Part:
     def _receive(self, url: str, checked: bool, progress: Progress | None) -> None:
         have, version = self.size, self._version_of(url)
         headers = {}
-        # Without a version's name, the digest must show that the rest belongs to the beginning.
+        # Without a version, only the digest can show that both parts belong together.
         if have and (version or (version is not None and checked)):
             headers = {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
         request = _request(url, headers)
@@ -196,7 +196,7 @@ class _Part:
                 raise _BrokeOff(f"{total / 1e6:.1f} MB were announced")
 
     def _version_of(self, url: str) -> str | None:
-        """The server's name for the version that has begun, "" when it gave none, None when it is of another address."""
+        """The server's name for the version of the part, "" when it gave none, None when the part is of another address."""
         try:
             noted = json.loads(self._version_path.read_text())
             return str(noted["version"]) if noted["url"] == url else None
@@ -205,14 +205,14 @@ class _Part:
 
 
 def _version(headers: Any) -> str:
-    # A weak ETag means "as good as the same", which is not enough to put two pieces together.
+    # A weak ETag means "equivalent", which is not enough to join two parts.
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
 
 @contextlib.contextmanager
 def _opened_part(path: Path) -> Iterator[_Part]:
-    """The part of a file, which no other process writes meanwhile; removed at the end when there is nothing in it."""
+    """The part of a file, locked against other processes; removed at the end when it is empty."""
     part_path = path.with_name(f".{path.name}.part")
     with part_path.open("a+b", buffering=0) as file:
         try:

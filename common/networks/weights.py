@@ -85,7 +85,7 @@ class Catalog:
         """The variant of a name.
 
         Args:
-            name: as the option VARIANT has it; None or "" for the default.
+            name: As the option VARIANT has it; None or "" for the default.
 
         Raises:
             StartupError: There is no such variant; names those there are.
@@ -111,7 +111,7 @@ def read_catalog(directory: str | Path) -> Catalog | None:
     """The weights.yaml of a function's directory.
 
     Args:
-        directory: the function's.
+        directory: The function's.
 
     Returns:
         Its content, checked; None when there is no such file.
@@ -136,9 +136,9 @@ def locate(config: FunctionConfig, variant: str | None = None, model_path: str |
     """The file or folder that a handler loads, with all its files there and intact.
 
     Args:
-        config: the function.
-        variant: the option VARIANT; None or "" for the default.
-        model_path: the option MODEL_PATH, a file or folder that takes precedence over all variants; a relative one starts
+        config: The function.
+        variant: The option VARIANT; None or "" for the default.
+        model_path: The option MODEL_PATH, a file or folder that takes precedence over all variants; a relative one starts
             at the function's directory.
 
     Raises:
@@ -172,8 +172,8 @@ def missing(directory: str | Path, environment: Mapping[str, str]) -> Missing | 
     """What a function lacks of its weights.
 
     Args:
-        directory: the function's.
-        environment: variables of its worker, which take precedence over those of its function.yaml.
+        directory: The function's.
+        environment: Variables of its worker, which take precedence over those of its function.yaml.
 
     Returns:
         None when it can start.
@@ -201,12 +201,12 @@ def fetch(
     """Fetches what is missing of a variant's files, and checks all of them; nothing else ever fetches weights.
 
     Args:
-        directory: the function's.
-        variant: a variant's name; None or "" for the default.
-        to: a folder for the variant's files; None for `weights/<variant>` in the function's directory, where nothing is
+        directory: The function's.
+        variant: A variant's name; None or "" for the default.
+        to: A folder for the variant's files; None for `weights/<variant>` in the function's directory, where nothing is
             fetched when a folder will be mounted over it.
-        say: called with a line about each file.
-        progress: called for each piece of a file, with the bytes so far and of how many.
+        say: Called with a line of text about each file.
+        progress: Called for each piece of a file, with the bytes so far and of how many.
 
     Returns:
         What a handler would open.
@@ -367,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetches, or checks, the weights of a function's directory.
 
     Args:
-        arguments: of the command line; None for this process's own.
+        arguments: Of the command line; None for this process's own.
 
     Returns:
         The exit status.

@@ -197,12 +197,9 @@ def interaction_spec(config: FunctionConfig) -> cvataa.InteractionFunctionSpec:
             raise cvataa.BadFunctionError(f"{config.name}: {name}: expected a whole number, got {text!r}") from None
 
     positive, negative = number("min_pos_points", 1), number("min_neg_points", -1)
-    box = None
-    if config.annotations.get("startswith_box"):
-        # CVAT's servers read both; the optional box is newer, and a function that says both means the weaker.
-        box = 0 if config.annotations.get("startswith_box_optional") else 1
-    elif config.annotations.get("startswith_box_optional"):
-        box = 0
+    box = 1 if config.annotations.get("startswith_box") else None
+    if config.annotations.get("startswith_box_optional"):
+        box = 0  # CVAT's servers read both; the optional box is newer, and a function that says both means the weaker
     return cvataa.InteractionFunctionSpec(
         min_pos_points=max(positive, 0), min_neg_points=None if negative < 0 else negative, min_bounding_boxes=box
     )

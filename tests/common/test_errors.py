@@ -15,7 +15,22 @@ from common.errors import (
     StartupError,
     Unavailable,
     describe,
+    listed,
 )
+
+
+def test_a_check_names_the_field_what_was_expected_and_what_came() -> None:
+    StartupError.check([0], "threads", "a whole number", None)
+    with pytest.raises(BadRequest, match=r"^points\[0\]: expected a number, got the text 'x'$"):
+        BadRequest.check(False, "points[0]", "a number", "x")
+    with pytest.raises(Gone, match=r"^state: expected a state, got nothing$"):
+        Gone.check("", "state", "a state", MISSING)
+
+
+def test_a_list_of_names_is_cut() -> None:
+    names = ["a", "b", "c"]
+    assert [listed(names, most) for most in (3, 2, 1)] == ["a, b, c", "a, b and 1 more", "a and 2 more"]
+    assert listed([], 4) == "none"
 
 
 class TestDescribe:

@@ -1,4 +1,4 @@
-"""From everything that a network proposes to the few detections that are sure enough, in pixels of its input."""
+"""From everything that a network proposes to the few detections whose score is high enough, in pixels of its input."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Candidates:
             sure = (self.scores >= threshold) & (self.classes >= 0)
             places = np.flatnonzero(sure if self.images is None else sure & (self.images == 0))
             return self._detections(places, _floats(self.scores[places]), self.classes[places])
-        # No class is surer than that there is an object.
+        # The score of a class is never higher than the objectness.
         bound = _floats(self.scores).max(axis=1) if self.objectness is None else self.objectness
         places = np.flatnonzero(bound >= threshold)
         scores = _floats(self.scores[places])

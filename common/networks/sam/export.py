@@ -62,7 +62,7 @@ def export_function(directory: str | Path, variant: str | None = None, model_pat
 
 
 def export_encoder(folder: Path, family: Family) -> Path:
-    """Exports the encoder of a model, beside its weights; the file is written whole or not at all.
+    """Exports the encoder of a model, beside its weights; the file is written completely or not at all.
 
     Args:
         folder: The model's, as published.
@@ -85,7 +85,7 @@ def export_encoder(folder: Path, family: Family) -> Path:
         def forward(self, pixels: Any) -> tuple[Any, ...]:
             return tuple(feature_maps(self.model, self.model.vision_encoder(pixels, return_dict=True)))
 
-    encoder = Encoder().eval()  # the exporter puts a module back, with all in it, into the mode in which it was
+    encoder = Encoder().eval()  # the exporter restores the mode of a module and of all modules in it
     pixels = torch.zeros(1, 3, side, side)
     with tempfile.TemporaryDirectory(dir=folder) as scratch, torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every size that it takes for constant: all of them are

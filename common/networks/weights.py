@@ -168,12 +168,13 @@ def locate(config: FunctionConfig, variant: str | None = None, model_path: str |
     return _folder_of(config.directory, chosen) / chosen.entry
 
 
-def missing(directory: str | Path, environment: Mapping[str, str]) -> Missing | None:
+def missing(directory: str | Path, environment: Mapping[str, str], to: Path | None = None) -> Missing | None:
     """What a function lacks of its weights.
 
     Args:
         directory: The function's.
         environment: Variables of its worker, which take precedence over those of its function.yaml.
+        to: The folder of the variant's files, as for `fetch`; it takes precedence over MODEL_PATH.
 
     Returns:
         None when it can start.
@@ -182,10 +183,10 @@ def missing(directory: str | Path, environment: Mapping[str, str]) -> Missing | 
     settings = {**config.environment, **environment}
     variant, model_path = settings.get("VARIANT", "").strip(), settings.get("MODEL_PATH", "").strip()
     try:
-        if model_path:
+        if model_path and to is None:
             locate(config, variant, model_path)
         elif catalog := read_catalog(config.directory):
-            return _missing(config.directory, catalog.variant(variant))
+            return _missing(config.directory, catalog.variant(variant), to)
     except StartupError as error:
         return Missing(str(error))
     return None
@@ -295,8 +296,8 @@ def _folder_of(directory: Path, variant: Variant) -> Path:
     return directory if shipped else fetched
 
 
-def _missing(directory: Path, variant: Variant) -> Missing | None:
-    folder = _folder_of(directory, variant)
+def _missing(directory: Path, variant: Variant, to: Path | None = None) -> Missing | None:
+    folder = to or _folder_of(directory, variant)
     record = _read_record(folder)
     absent, changed = [], []
     for file in variant.files:
@@ -318,6 +319,7 @@ def _missing(directory: Path, variant: Variant) -> Missing | None:
     to_fetch = tuple(file for file in (*absent, *changed) if file.url)
     problems.append(
         f"fetch: {_python()} -m common.networks.weights {shlex.quote(shown(directory))} --variant {shlex.quote(variant.name)}"
+        + (f" --to {shlex.quote(shown(to))}" if to else "")
         if to_fetch
         else "they are part of the function's directory: copy it again"
     )
@@ -384,8 +386,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not given.check:
             fetch(given.directory, given.variant, given.to, say=functools.partial(print, flush=True))
             return 0
-        folder = str(given.to.resolve()) if given.to else ""
-        lacking = missing(given.directory, {**os.environ, "VARIANT": given.variant or "", "MODEL_PATH": folder})
+        lacking = missing(given.directory, {**os.environ, "VARIANT": given.variant or "", "MODEL_PATH": ""}, given.to)
         problem = lacking.problem if lacking else ""
     except StartupError as error:
         problem = str(error)

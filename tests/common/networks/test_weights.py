@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import re
 import subprocess
 import sys
 import threading
@@ -256,6 +257,20 @@ def test_nothing_is_fetched_where_a_folder_will_be_mounted(tmp_path: Path, serve
     assert Server.asked == ["/good"]
     assert weights.main([str(tmp_path), "--to", str(tmp_path / "third")]) == 0
     assert (tmp_path / "third" / "m").read_bytes() == CONTENT
+
+
+def test_a_folder_that_is_named_is_checked_for_every_file(
+    tmp_path: Path, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, to = function(tmp_path / "f", one_file(f"{server}/good")), tmp_path / "elsewhere"
+    to.mkdir()
+    assert weights.main([str(directory), "--to", str(to), "--check"]) == 1
+    assert re.search(rf"small.onnx is missing in {to}; fetch: .* --to {to}\n", capsys.readouterr().err)
+    weights.fetch(directory, to=to)
+    assert weights.main([str(directory), "--to", str(to), "--check"]) == 0
+    (to / "small.onnx").write_bytes(b"changed")
+    assert weights.main([str(directory), "--to", str(to), "--check"]) == 1
+    assert "small.onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["1", "true"])

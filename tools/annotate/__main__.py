@@ -50,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # retries are reported once, when they have failed
     try:
         status = _run(given)
-    except (CannotRun, StartupError, ValueError) as error:
+    except (
+        CannotRun,
+        StartupError,
+        ValueError,
+        OSError,
+    ) as error:  # OSError: a folder that can't be written, a full disk
         say(f"tools.annotate: {error}")
         status = 2
     except KeyboardInterrupt:

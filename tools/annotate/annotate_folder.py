@@ -49,7 +49,7 @@ def annotate_folder(images: Path, output: Path, run: Run) -> bool:
     mapping = match_labels(
         function.labels, labels, {}, allow_unmatched=options.allow_unmatched, convert_masks=options.convert_masks
     )
-    names = find_images(images)
+    names = find_images(images, output)
     frames = parse_frames(options.frames, len(names))
     say(f"{images}: {count(len(names), 'image')}, function {function.name}")
     spec = PredictorSpec(function, AnnotationEncoder(mapping, options.convert_masks), run.pool.size)

@@ -52,24 +52,30 @@ def parse_frames(text: str | None, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def find_images(folder: Path) -> list[str]:
+def find_images(folder: Path, output: Path) -> list[str]:
     """The image files in a folder and its subfolders.
 
     Args:
         folder: where to look.
+        output: where the results go; what is in it is left out.
 
     Returns:
         Their paths relative to the folder, in alphabetical order.
 
     Raises:
-        CannotRun: when there are none.
+        CannotRun: when there are none, or the results would go among them.
     """
     if not folder.is_dir():
         raise CannotRun(f"{folder}: no such folder")
+    root, output = folder.resolve(), output.resolve()
+    if root == output or root.is_relative_to(output / "overlays"):
+        raise CannotRun(f"--output {output}: expected another folder than that of the images")
     found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and path.is_file()
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not (root / path.relative_to(folder)).is_relative_to(output)
     )
     if not found:
         raise CannotRun(f"{folder}: no images ({', '.join(EXTENSIONS)})")

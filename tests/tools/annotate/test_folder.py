@@ -345,6 +345,23 @@ def test_what_can_not_begin(images: Path, tmp_path: Path, capsys: pytest.Capture
     )
     assert main(["--images", str(images), "--output", str(tmp_path / "o"), "--endpoint", "http://127.0.0.1:9"]) == 2
     assert "labels must be known" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert run(images, tmp_path / "file") == 2
+    assert "File exists: " in capsys.readouterr().err
+
+
+def test_results_in_the_folder_of_the_images_are_not_taken_for_images(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
+    (folder / "overlays").mkdir()
+    for _ in range(2):
+        assert run(folder, folder / "out", "--formats", "yolo") == 0
+        assert f"{len(NAMES)} images" in capsys.readouterr().err
+    # Overlays of an earlier run are deleted: never the images themselves.
+    for place, output in ((folder, folder), (folder / "overlays", folder)):
+        assert run(place, output) == 2
+        assert "expected another folder than that of the images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ parse_options() {
       --) shift; ARGUMENTS+=("$@"); break ;;
       --*=*) value=${option#*=}; option=${option%%=*}; shift ;;
       --*)
-        [ $# -gt 1 ] || die "$option: expected a value after it" "$SCRIPT --help lists the options"
+        [ $# -gt 1 ] || die "$option: no such option, or its value is missing" "$SCRIPT --help lists the options"
         value=$2
         shift 2
         ;;

@@ -2,7 +2,7 @@
 
 `sample/requests.json` holds what CVAT would send, in order, with the names of files in that folder in place of images; a
 tracker's `"states": "previous"` are those of the reply before. `python -m tools.sample DIRECTORY` compares the replies with
-`sample/replies.json`, with `--record` it writes that file anew.
+`sample/replies.json`, with `--record` it writes that file again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def differences(directory: Path) -> list[str]:
     expected = json.loads((directory / "sample" / "replies.json").read_text(encoding="utf-8"))
     got = replies(directory)
     if len(expected) != len(got):
-        return [f"{len(got)} requests, but {len(expected)} expected replies: write them anew with --record"]
+        return [f"{len(got)} requests, but {len(expected)} expected replies: record them again with --record"]
     found = [_difference(one, other, f"reply {i}") for i, (one, other) in enumerate(zip(expected, got, strict=True), 1)]
     return [text for text in found if text]
 
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tools.sample", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIRECTORY", help="of a function")
-    parser.add_argument("--record", action="store_true", help="write the replies of now as the expected ones")
+    parser.add_argument("--record", action="store_true", help="write the current replies as the expected ones")
     given = parser.parse_args(arguments)
     status = 0
     for directory in given.directories:

@@ -713,10 +713,10 @@ def test_listing(host):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--nonsense"], "--nonsense: expected a value"),
+        (["--nonsense"], "--nonsense: no such option, or its value is missing"),
         (["--nonsense", "1"], "--nonsense: there is no such option"),
         (["--jobs", "many"], "--jobs: expected a whole number from 1 to 64, got many"),
-        (["--jobs"], "--jobs: expected a value"),
+        (["--jobs"], "--jobs: no such option, or its value is missing"),
         (["nowhere"], "nowhere: there is no such function"),
         (["--env", "no value"], "--env: expected NAME=VALUE"),
         (["--platform", "kube"], "--platform kube needs --registry"),

@@ -59,7 +59,7 @@ def test_differences_say_where_and_what(got: Any, message: str) -> None:
 def test_a_request_without_an_expected_reply_is_said(function: Path) -> None:
     path = function / "sample" / "replies.json"
     path.write_text(json.dumps(json.loads(path.read_text())[:1]))
-    assert differences(function) == ["2 requests, but 1 expected replies: write them anew with --record"]
+    assert differences(function) == ["2 requests, but 1 expected replies: record them again with --record"]
 
 
 @pytest.mark.parametrize(("changed", "differs"), [(2, False), (3, True)])

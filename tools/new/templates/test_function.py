@@ -6,5 +6,5 @@ from tools.sample import differences
 
 
 def test_the_replies_are_the_expected_ones() -> None:
-    """After an intended change write them anew: python -m tools.sample --record DIRECTORY."""
+    """After an intended change record them again: python -m tools.sample --record DIRECTORY."""
     assert differences(Path(__file__).parent) == []

@@ -21,7 +21,7 @@ TEST_REQUIREMENTS := $(wildcard serverless/*/base/requirements.txt serverless/*/
 NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE IMAGE OUT KIND REPO
 VARIABLES := VENV PYTHON PYTHONS HOST PORT FUNCTIONS FUNCTION ARGS VARIANT OFFLINE $(NEW_VARIABLES)
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v)))
-UNKNOWN := $(filter-out $(VARIABLES) MAKE% -%,$(GIVEN))
+UNKNOWN := $(filter-out $(VARIABLES) SHELL MAKE% -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); the variables are $(sort $(VARIABLES))))
 
 HOST ?= 127.0.0.1

@@ -73,7 +73,7 @@ def read_detector_reply(reply: Any) -> list[Shape]:
 def interactor_reply(mask: Mask, tolerance: float = 1.0) -> str:
     """An interactor's reply: `mask` (rows of the box around the pixels), `bounds` (inclusive) and `points` (the outline).
 
-    An empty mask is legal, but the browser needs rows: a single background pixel in the image's corner stands for it.
+    An empty mask is legal, but the browser needs rows: it is sent as a single background pixel in the image's corner.
 
     Args:
         mask: The object's pixels.

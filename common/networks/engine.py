@@ -152,7 +152,7 @@ def cuda_index(device: str) -> int | None:
         The number, None for the CPU.
 
     Raises:
-        StartupError: The name is none of these.
+        StartupError: The name is not one of these.
     """
     match = re.fullmatch(r"(cpu)|cuda(?::(\d+))?", device.strip().lower())
     if match is None:

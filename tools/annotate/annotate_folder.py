@@ -19,10 +19,10 @@ from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
 from tools.annotate.folder_results import AnnotatedImage, FolderResultWriter, read_results
-from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import find_images, parse_frames, read_images
 from tools.annotate.label_mapping import TaskLabel, match_labels, stored_type
 from tools.annotate.overlays import write_overlay
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.annotate.run import Run, annotate_frames, dry_run, open_journal
 
 

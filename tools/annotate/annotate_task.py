@@ -8,9 +8,9 @@ from functools import partial
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.console import count, say
 from tools.annotate.cvat_client import CvatClient, Task
-from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import parse_frames
 from tools.annotate.label_mapping import match_labels
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.annotate.run import Run, annotate_frames, dry_run, open_journal
 from tools.annotate.upload import Uploader
 

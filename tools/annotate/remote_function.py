@@ -116,7 +116,7 @@ def _size_wh(data: bytes) -> tuple[int, int]:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (height, width) if turned else (width, height)
-    except Exception as error:  # Pillow raises many things for what is no image
+    except Exception as error:  # Pillow raises many things for a file that is not an image
         # Its message for that names the object that holds the bytes.
         reason = "not an image file" if isinstance(error, UnidentifiedImageError) else error
         raise FrameError(f"the image can't be opened: {reason}") from error

@@ -17,12 +17,13 @@ from tools.annotate import pipeline
 from tools.annotate.annotation_encoder import FrameAnnotations
 from tools.annotate.console import count, say
 from tools.annotate.errors import CannotRun
-from tools.annotate.function import Function, PredictorSpec
+from tools.annotate.function import Function
 from tools.annotate.image_files import ImageFile
 from tools.annotate.journal import Journal
 from tools.annotate.label_mapping import TaskLabel
 from tools.annotate.overlays import write_overlay
 from tools.annotate.predictor import FrameInput, FrameResult
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.annotate.workers import Worker, WorkerPool
 
 _MOST_LISTED = 20  # bad frames in the summary; the journal has all

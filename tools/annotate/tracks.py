@@ -22,10 +22,10 @@ from tools.annotate import pipeline
 from tools.annotate.console import count, say
 from tools.annotate.cvat_client import Annotations, CvatClient, Task
 from tools.annotate.errors import CannotRun
-from tools.annotate.function import PredictorSpec
 from tools.annotate.image_files import ImageFile, parse_frames
 from tools.annotate.journal import Journal, write_whole
 from tools.annotate.predictor import FrameInput, FrameResult
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.annotate.run import Run, open_journal
 
 _BLOCK = 16  # pairs in a block: each of their frames is decoded once

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from common.errors import FunctionError
 from common.networks.engine import choices
 from tools.annotate.errors import CannotRun
-from tools.annotate.function import PredictorSpec
 from tools.annotate.predictor import FrameInput, FrameResult, Predictor
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.workers.process import exit_words, kill_group
 
 _START_SECONDS = 600.0  # a large model from a slow disk

@@ -44,7 +44,7 @@ class OutputLayout:
     """What the outputs of a kind of file mean for one task."""
 
     name: str
-    """The value of LAYOUT that stands for it; layouts that differ by their task may share it."""
+    """The value of LAYOUT that selects it; layouts that differ by their task may share it."""
     task: str
     """One of `metadata.TASKS`."""
     outputs: str

@@ -15,9 +15,10 @@ from tests.scenes import BLUE, GREEN, RED, png, scene
 from tests.tools.annotate.conftest import FUNCTIONS, SIZE_HW, box_of, frames
 from tools.annotate.annotation_encoder import AnnotationEncoder
 from tools.annotate.errors import CannotRun
-from tools.annotate.function import Function, PredictorSpec
+from tools.annotate.function import Function
 from tools.annotate.label_mapping import TaskLabel, match_labels
 from tools.annotate.predictor import FrameInput, FrameResult
+from tools.annotate.predictor_spec import PredictorSpec
 from tools.annotate.remote_function import RemoteDetector
 from tools.annotate.workers import ProcessWorker, start_processes
 

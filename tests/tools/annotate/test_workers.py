@@ -66,7 +66,8 @@ def test_one_bad_picture_leaves_the_others_of_its_block() -> None:
 
 
 def test_a_file_that_is_no_image_is_told_in_plain_words_for_a_function_elsewhere() -> None:
-    remote = RemoteDetector(["http://127.0.0.1:9"], None, spec().encoder, None, timeout_s=1).open()
+    nowhere = Function(kind="detector", urls=("http://127.0.0.1:9",), timeout_s=1)
+    remote = RemoteDetector(nowhere, spec().encoder)
     (result,) = remote.predict([FrameInput(0, b"hello")])
     assert result.error == "the image can't be opened: not an image file"
 

@@ -117,8 +117,9 @@ def _size_wh(data: bytes) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (height, width) if turned else (width, height)
     except Exception as error:  # Pillow raises many things for a file that is not an image
-        # Its message for that names the object that holds the bytes.
-        reason = "not an image file" if isinstance(error, UnidentifiedImageError) else error
+        # Its message for that names the object that holds the bytes. ImportError: the package ultralytics replaces Pillow's
+        # open by one that asks for another package at this point.
+        reason = "not an image file" if isinstance(error, (UnidentifiedImageError, ImportError)) else error
         raise FrameError(f"the image can't be opened: {reason}") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+from PIL import Image as PillowImage
 
 from common.config import FunctionConfig
 from tests.scenes import BLUE, GREEN, RED, png, scene
@@ -65,7 +66,16 @@ def test_one_bad_picture_leaves_the_others_of_its_block() -> None:
     assert results[3].error.startswith("image: expected an image file")
 
 
-def test_a_file_that_is_no_image_is_told_in_plain_words_for_a_function_elsewhere() -> None:
+@pytest.mark.parametrize("with_ultralytics", [False, True])
+def test_a_file_that_is_no_image_is_told_in_plain_words_for_a_function_elsewhere(
+    with_ultralytics: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if with_ultralytics:  # importing it replaces Pillow's open for the whole process by one that ends so
+
+        def image_open(*_: object) -> None:
+            raise ModuleNotFoundError("No module named 'pi_heif'")
+
+        monkeypatch.setattr(PillowImage, "open", image_open)
     nowhere = Function(kind="detector", urls=("http://127.0.0.1:9",), timeout_s=1)
     remote = RemoteDetector(nowhere, spec().encoder)
     (result,) = remote.predict([FrameInput(0, b"hello")])

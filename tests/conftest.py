@@ -15,6 +15,10 @@ _SET_BY_PEOPLE = ("MAX_IMAGE_PIXELS", "THREADS", "THRESHOLD", "MAX_DISTANCE", "P
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and with them all programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# `make test ARGS=...` hands its variables on; the makes that tests run are not part of it, but use its environment (VENV).
+for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS"):
+    os.environ.pop(name, None)
+
 # Workers of pytest-xdist share the cores; libraries read this when they are imported.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     limit_threads(int(workers))

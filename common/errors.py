@@ -127,7 +127,7 @@ def listed(names: Sequence[str], most: int) -> str:
         most: How many are written out.
 
     Returns:
-        Such as "a, b and 3 more"; "none" when there are none.
+        Such as "a, b and 3 more"; "none" for no names.
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more or "none"

@@ -143,7 +143,7 @@ class CachedInteractorHandler(InteractorHandler, Protocol):
         Args:
             embedding: What `embed` returned for the image.
             prompt: The user's clicks.
-            hint: The hint that came with that result, or None when there is none.
+            hint: The hint that came with that result, or None when no such result is known.
 
         Returns:
             What `segment` returns, and a hint for the prompt with one click more.

@@ -104,7 +104,7 @@ class Interaction:
     def detect(
         self, context: cvataa.InteractionFunctionContext, pp_image: EmbeddedImage, prompts: cvataa.InteractionPrompts
     ) -> list[cvataa.InteractionResultShape]:
-        """The mask that a prompt means; no shape when there is none.
+        """The mask that a prompt means; an empty list when the model finds no object.
 
         Raises:
             BadRequest: There is neither a positive point nor a box, or one is outside the image.

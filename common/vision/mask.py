@@ -259,7 +259,7 @@ def outline_to_mask(outline_xy: NDArray[np.float64], size_hw: tuple[int, int]) -
         size_hw: Height and width of the image.
 
     Returns:
-        The mask, cropped; of 0 x 0 pixels when there are none.
+        The mask, cropped; 0 x 0 pixels if it is empty.
     """
     points = np.asarray(outline_xy, np.float64).reshape(-1, 2)
     if len(points) < 3:

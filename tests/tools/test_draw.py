@@ -69,7 +69,7 @@ def test_a_skeleton_shows_visible_joints_and_their_edges() -> None:
     assert is_colored(drawn(Skeleton(label="body", joints=joints)), 150, 150, "body")
     hidden = (joints[0], Joint("b", 250, 150, visible=False))
     assert not is_colored(drawn(Skeleton(label="body", joints=hidden)), 150, 150, "body")
-    unknown = Skeleton(label="body of nobody", joints=joints)
+    unknown = Skeleton(label="unknown body", joints=joints)
     assert not is_colored(drawn(unknown), 150, 150, unknown.label)
 
 

@@ -63,7 +63,7 @@ def find_images(folder: Path, output: Path) -> list[str]:
         Their paths relative to the folder, in alphabetical order.
 
     Raises:
-        CannotRun: when there are none, or the results would go among them.
+        CannotRun: The folder holds no images, or the results would be written among them.
     """
     if not folder.is_dir():
         raise CannotRun(f"{folder}: no such folder")

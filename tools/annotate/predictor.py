@@ -28,7 +28,7 @@ class FrameInput:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """The annotations of a frame, or the reason why there are none."""
+    """The annotations of a frame, or the reason why it could not be annotated."""
 
     frame: int
     annotations: FrameAnnotations | None = None

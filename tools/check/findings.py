@@ -94,7 +94,7 @@ def listed(names: Iterable[Any]) -> str:
         names: The names; of many the first eight are shown and the others counted.
 
     Returns:
-        The names with commas between them; "none" where there are none.
+        The names with commas between them; "none" for no names.
     """
     texts = [str(name) for name in names]
     return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "") or "none"

@@ -139,7 +139,7 @@ class Interactor:
             request: The prompt; the image in it is not used.
 
         Returns:
-            The object's mask, cropped; empty when there is none.
+            The object's mask, cropped; empty when the model finds no object.
 
         Raises:
             BadRequest: A point or the box is outside the image.

@@ -70,7 +70,7 @@ class Installation:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "error").write_text(self.docker_error)
         (self.folder / "containers.json").write_text(json.dumps(self.containers))
-        names = "".join(f"{c['Name'].lstrip('/')}\t{c['Config']['Image']}\n" for c in self.containers)
+        names = "".join(f"{c['Name'].lstrip('/')}\n" for c in self.containers)
         (self.folder / "names").write_text(names)
         return subprocess.run(
             [sys.executable, "-m", "tools.doctor", *arguments],

@@ -1,5 +1,5 @@
 """Says what is wrong with a running installation, seen from its host: Docker, Nuclio or `make serve`, functions, CVAT's list.
 
-`containers` asks Docker, `dashboard` the dashboard and the functions, `cvat_functions` the CVAT server; `examine` makes
+`deploy.containers` asks Docker, `dashboard` the dashboard and the functions, `cvat_functions` the CVAT server; `examine` makes
 findings of their answers, each with its remedy.
 """

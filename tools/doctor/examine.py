@@ -10,14 +10,12 @@ import httpx
 
 from common.config import FunctionConfig, http_trigger
 from common.errors import StartupError
+from deploy.containers import DASHBOARD_PORT, FUNCTION_PORT, Container, DockerHost
 from tools.check.document import Document
 from tools.check.function_rules import check_function_yaml
-from tools.doctor.containers import Container, DockerHost
 from tools.doctor.dashboard import Dashboard, config_of
 from tools.doctor.report import Report, Row
 
-_FUNCTION_PORT = 8080
-_DASHBOARD_PORT = 8070
 _EVERYONE = ("0.0.0.0", "::")  # noqa: S104 - what Docker says, not what we listen on
 _BUSY = ("building", "waitingForBuild", "waitingForResourceConfiguration", "configuringResources")
 _NO_BUILD = "./deploy_cpu.sh --no-build, or ./deploy_gpu.sh --no-build, with its directory: seconds"
@@ -52,7 +50,7 @@ def examine(
     elif host.problem and docker:
         report.warn("Docker", host.problem, "without it, containers, ports and networks are not looked at")
     elif docker:
-        count = sum(name.startswith(f"nuclio-{namespace}-") for name in host.containers)
+        count = len(host.functions(namespace))
         report.lines.insert(0, f"Docker: {count} function container{'' if count == 1 else 's'}")
     if dashboard is None:
         return report, None
@@ -112,14 +110,14 @@ def _find_dashboard(
 
 def _addresses(host: DockerHost, container: Container | None) -> list[str]:
     if container is None or container.status != "running":
-        return [f"http://{host.address}:{_DASHBOARD_PORT}"]
-    if _DASHBOARD_PORT in container.published:
-        return [f"http://{host.address}:{container.published[_DASHBOARD_PORT][1]}"]
-    return [f"http://{a}:{_DASHBOARD_PORT}" for a in container.networks.values() if a]
+        return [f"http://{host.address}:{DASHBOARD_PORT}"]
+    if DASHBOARD_PORT in container.published:
+        return [f"http://{host.address}:{container.published[DASHBOARD_PORT][1]}"]
+    return [f"http://{a}:{DASHBOARD_PORT}" for a in container.networks.values() if a]
 
 
 def _examine_dashboard(container: Container, report: Report) -> None:
-    where = container.published.get(_DASHBOARD_PORT)
+    where = container.published.get(DASHBOARD_PORT)
     if where and where[0] in _EVERYONE:
         report.warn(
             "Nuclio",
@@ -261,11 +259,11 @@ class _DeployedFunction(_ServedFunction):
     def _examine_port(self, container: Container) -> None:
         port = self._row.port
         wanted = (http_trigger(dict(self._spec)).get("attributes") or {}).get("port")
-        actual = container.published.get(_FUNCTION_PORT, ("", 0))[1]
+        actual = container.published.get(FUNCTION_PORT, ("", 0))[1]
         if actual != port:
             where = f"Nuclio has port {port or 'none'}, the container is at {actual or 'none'}"
             self.error(f"{where}: direct calls of CVAT fail", _REDEPLOY)
-        elif not container.ports.get(_FUNCTION_PORT):
+        elif not container.ports.get(FUNCTION_PORT):
             what = (
                 f"its port {actual} was drawn at random: it changes when Docker restarts, and direct calls of CVAT fail"
             )

@@ -1,0 +1,234 @@
+"""Runs the programs of the host: docker, nuctl and the like."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from deploy.console import Console, quoted
+
+_POLL_S = 0.05
+_TIMEOUT_S = 120
+_GRACE_S = 5.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+NOT_FOUND = 127
+
+
+class Interrupted(Exception):
+    """The run was interrupted while a command was under way."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    """Its exit status; `NOT_FOUND` when there is no such program."""
+    output: str = ""
+    """Its stdout, for `change` with its stderr, without the codes of colours."""
+    errors: str = ""
+    """Its stderr."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.status == 0
+
+    @property
+    def last_words(self) -> str:
+        """The last line that says something, of stderr if there is one there."""
+        return last_words(self.errors) or last_words(self.output)
+
+
+class Commands:
+    """Runs commands. Those that change something are only printed in a dry run."""
+
+    def __init__(self, console: Console, scratch: Path):
+        """Runs nothing.
+
+        Args:
+            console: Where a dry run prints.
+            scratch: A folder for this run: the working directory and the temporary folder of the commands, so that
+                nothing of them stays behind.
+        """
+        self._console, self.scratch = console, scratch
+        self.stop = threading.Event()
+        """Set when the run is interrupted: commands under way are ended then."""
+
+    def ask(self, *words: str, timeout_s: float = _TIMEOUT_S, data: bytes | None = None) -> Done:
+        """Runs a command that changes nothing, in a dry run as well.
+
+        Args:
+            words: The program and its arguments.
+            timeout_s: How long it may take, in seconds; then it counts as failed.
+            data: Its standard input.
+        """
+        try:
+            done = subprocess.run(
+                words,
+                input=data if data is not None else b"",
+                capture_output=True,
+                timeout=timeout_s,
+                cwd=self.scratch,
+                env=self._environment({}),
+                start_new_session=True,  # Ctrl-C reaches this process, which ends its commands in order
+            )
+        except FileNotFoundError:
+            return Done(NOT_FOUND, errors=f"{words[0]} is not installed")
+        except subprocess.TimeoutExpired:
+            return Done(1, errors=f"{words[0]} has not answered within {timeout_s:.0f} s")
+        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+
+    def change(
+        self,
+        *words: str,
+        log: Path | None = None,
+        data: bytes | None = None,
+        source: str = "",
+        environment: Mapping[str, str] | None = None,
+        shielded: bool = False,
+    ) -> Done:
+        """Runs a command that changes something; in a dry run it is printed instead, and counts as done.
+
+        Args:
+            words: The program and its arguments.
+            log: A file to which its output is appended as it comes.
+            data: Its standard input.
+            source: The command that a shell would pipe into it, for a dry run.
+            environment: Variables beyond those of this process.
+            shielded: Whether an interruption waits for its end: for what brings a function back.
+
+        Raises:
+            Interrupted: The run was interrupted; the command and its children have ended.
+        """
+        if self._console.dry_run:
+            self._console.command(f"{source} | {quoted(words)}" if source else quoted(words))
+            return Done(0)
+        if self.stop.is_set() and not shielded:
+            raise Interrupted
+        file = log or self.scratch / f"{threading.get_ident()}.log"
+        file.touch()
+        start = file.stat().st_size
+        with file.open("ab") as output:
+            try:
+                process = self.start(*words, output=output, data=data, environment=environment)
+            except FileNotFoundError:
+                return Done(NOT_FOUND, errors=f"{words[0]} is not installed")
+            self.wait(process, shielded=shielded)
+        with file.open("rb") as written:
+            written.seek(start)
+            return Done(process.returncode, _text(written.read()))
+
+    def start(
+        self,
+        *words: str,
+        output: BinaryIO,
+        data: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Starts a command in a process group of its own.
+
+        Args:
+            words: The program and its arguments.
+            output: Where its stdout and stderr go.
+            data: Its standard input.
+            environment: Variables beyond those of this process.
+
+        Raises:
+            FileNotFoundError: There is no such program.
+        """
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self.scratch,
+            env=self._environment(environment or {}),
+            start_new_session=True,
+        )
+        if data is not None:
+            threading.Thread(target=_feed, args=(process, data), daemon=True).start()
+        return process
+
+    def wait(self, process: subprocess.Popen[bytes], *, shielded: bool = False) -> int:
+        """Waits for a command's end.
+
+        Args:
+            process: The command.
+            shielded: Whether it may go on after an interruption.
+
+        Returns:
+            Its exit status.
+
+        Raises:
+            Interrupted: The run was interrupted; the command and its children have been ended.
+        """
+        while True:
+            try:
+                return process.wait(_POLL_S)
+            except subprocess.TimeoutExpired:
+                if self.stop.is_set() and not shielded:
+                    end(process)
+                    raise Interrupted from None
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self.scratch), **more}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and what it has started, first in order, then by force.
+
+    Args:
+        process: The command, the head of its process group.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass
+        try:
+            process.wait(_GRACE_S)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def last_words(text: str) -> str:
+    """The last line of a command's output that says something, at most 300 characters of it.
+
+    Args:
+        text: The output.
+    """
+    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("...", "Call stack"))]
+    return shortened(said[-1], 300) if said else ""
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters; where it was cut, it ends in " ...".
+
+    Args:
+        text: The text.
+        most: The number of characters.
+    """
+    return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(data)
+        process.stdin.close()
+    except OSError:  # it has ended before it has read all; its exit status says why
+        pass
+
+
+def _text(output: bytes) -> str:
+    return _COLOURS.sub("", output.decode("utf-8", "replace"))

@@ -1,0 +1,115 @@
+"""Reads and writes function.yaml and weights.yaml: YAML, or the JSON that a bundle holds, which is YAML as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deploy.console import DeploymentError
+from deploy.packages import yaml_module
+
+Fields = dict[str, Any]
+"""The content of a file: nested dicts and lists."""
+NAME = "function.yaml"
+GPU_NAME = "function-gpu.yaml"
+
+
+def read(path: Path) -> Fields:
+    """The content of a file.
+
+    Args:
+        path: A function.yaml or weights.yaml.
+
+    Raises:
+        DeploymentError: It can't be read, or holds something else than a mapping; status 2.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeploymentError(f"{path} can't be read: {error}", status=2)
+    try:
+        content = json.loads(text)
+    except ValueError:
+        yaml = yaml_module()
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DeploymentError(f"{path} is not YAML: {' '.join(str(error).split())}", status=2)
+    if not isinstance(content, dict):
+        raise DeploymentError(f"{path}: expected a mapping, got {type(content).__name__}", status=2)
+    return content
+
+
+def write(path: Path, content: Fields) -> None:
+    """Writes a file that nuctl reads.
+
+    Args:
+        path: Where.
+        content: What; as YAML where PyYAML is at hand, else as JSON.
+    """
+    yaml = yaml_module(fetch=False)
+    text = (
+        json.dumps(content, indent=2) if yaml is None else yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    )
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def at(content: object, *keys: str) -> Any:
+    """The value at a path of keys; None when a key is missing or something above it is no mapping.
+
+    Args:
+        content: Where to look.
+        keys: The keys, from the outermost on.
+    """
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
+def section(content: Fields, *keys: str) -> Fields:
+    """The mapping at a path of keys, made where it is missing.
+
+    Args:
+        content: Where to look.
+        keys: The keys, from the outermost on.
+    """
+    for key in keys:
+        if not isinstance(content.get(key), dict):
+            content[key] = {}
+        content = content[key]
+    return content
+
+
+def http_trigger(content: Fields) -> tuple[str, Fields] | None:
+    """The name and the fields of a function's HTTP trigger, if it has one.
+
+    Args:
+        content: A function.yaml.
+    """
+    for name, trigger in (at(content, "spec", "triggers") or {}).items():
+        if at(trigger, "kind") == "http":
+            return name, trigger
+    return None
+
+
+def environment(content: Fields) -> dict[str, str]:
+    """The environment variables of a function, in the order of the file.
+
+    Args:
+        content: A function.yaml.
+    """
+    pairs = at(content, "spec", "env") or []
+    return {str(pair["name"]): str(pair.get("value", "")) for pair in pairs if at(pair, "name")}
+
+
+def set_environment(content: Fields, values: dict[str, str]) -> None:
+    """Sets environment variables of a function; those of other names stay.
+
+    Args:
+        content: A function.yaml, which is changed.
+        values: The variables.
+    """
+    spec = section(content, "spec")
+    kept = [pair for pair in spec.get("env") or [] if at(pair, "name") not in values]
+    spec["env"] = kept + [{"name": name, "value": value} for name, value in values.items()]

@@ -27,7 +27,7 @@ def read(path: Path) -> Fields:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DeploymentError(f"{path} can't be read: {error}", status=2)
+        raise DeploymentError(f"{path} can't be read: {error}", status=2) from error
     try:
         content = json.loads(text)
     except ValueError:
@@ -35,7 +35,7 @@ def read(path: Path) -> Fields:
         try:
             content = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise DeploymentError(f"{path} is not YAML: {' '.join(str(error).split())}", status=2)
+            raise DeploymentError(f"{path} is not YAML: {' '.join(str(error).split())}", status=2) from error
     if not isinstance(content, dict):
         raise DeploymentError(f"{path}: expected a mapping, got {type(content).__name__}", status=2)
     return content

@@ -181,8 +181,8 @@ def _inspect(*names: str) -> list[Container]:
 
 def _docker(*arguments: str, may_lack: bool = False) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words and names that Docker itself gave
-            ["docker", *arguments],  # noqa: S607 - the docker of the path is the one that is meant
+        done = subprocess.run(
+            ["docker", *arguments],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,

@@ -56,6 +56,12 @@ class Gone(BadRequest):
     status = 410
 
 
+class Misdirected(BadRequest):
+    """The caller's route is wrong: the request is meant for another function."""
+
+    status = 421
+
+
 class BadState(BadRequest):
     """What a handler raises for a tracker's state that it did not make; the field's name is added to the message later."""
 

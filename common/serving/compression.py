@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from common.serving.headers import header
+
 _WORTHWHILE = 16 * 1024  # characters; less goes as it is
 _SAMPLE = 8 * 1024
 _MOST_LEFT = 0.5  # of a sample: what does not deflate to this, base64 above all, is not worth the time
@@ -15,7 +17,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _ACCEPTED = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
 
 
-def gzipped(text: str, headers: Mapping[str, Any] | None) -> bytes | None:
+def gzipped(text: str, headers: Mapping[Any, Any] | None) -> bytes | None:
     """A reply's text as gzip, for `Content-Encoding: gzip`.
 
     Args:
@@ -34,7 +36,6 @@ def gzipped(text: str, headers: Mapping[str, Any] | None) -> bytes | None:
     return deflater.compress(data) + deflater.flush()
 
 
-def _accepts_gzip(headers: Mapping[str, Any] | None) -> bool:
-    accepted = next((v for name, v in (headers or {}).items() if str(name).lower() == "accept-encoding"), "")
-    match = _ACCEPTED.search(accepted.decode("latin-1") if isinstance(accepted, bytes) else str(accepted))
+def _accepts_gzip(headers: Mapping[Any, Any] | None) -> bool:
+    match = _ACCEPTED.search(header(headers, "accept-encoding"))
     return match is not None and (match["q"] or "1").strip("0.") != ""

@@ -1,12 +1,13 @@
 """Between Nuclio's Python wrapper and a function: what every main.py calls.
 
-Every request ends in a reply: 200 with CVAT's JSON, 4xx with `{"error": ...}` for the caller's fault, 500 with
-`{"error": ...}` for ours. Tracebacks go to the log, never to the caller; images go to neither.
+Every request ends in a reply: 200 with CVAT's JSON, 4xx with `{"error": ...}` for the caller's fault, among them 421 for
+a request that is meant for another function, 500 with `{"error": ...}` for ours. Tracebacks go to the log, never to the caller; images go to neither.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import traceback
@@ -21,6 +22,7 @@ from common.networks.runtime import threads_per_worker
 from common.serving import kinds, log
 from common.serving.compression import gzipped
 from common.serving.stages import Stages
+from common.serving.target import check_target, own_name
 from common.vision.image import max_pixels
 
 # In characters; Nuclio's log pipe blocks forever on records over some 200 kB.
@@ -49,7 +51,7 @@ class Event(Protocol):
 
     body: Any
     """A parsed JSON value when the content type is exactly application/json, else the bytes."""
-    headers: Mapping[str, Any] | None
+    headers: Mapping[Any, Any] | None
 
 
 class Response(Protocol):
@@ -87,7 +89,7 @@ def start(context: Context, main_file: str) -> None:
         config = FunctionConfig.load(Path(main_file).parent)
         max_pixels()  # a wrong limit is found now, not with the first image
         context.user_data.function = kinds.load(config)
-        context.user_data.name = config.name
+        context.user_data.name = own_name(config.name, os.environ)
     except Exception as error:
         # The wrapper prints the traceback.
         context.logger.error_with("The function can't start", error=_message(error))
@@ -112,6 +114,7 @@ def answer(context: Context, event: Event) -> Response:
     stages = Stages()
     status, level, problem = 200, "info_with", {}
     try:
+        check_target(event.headers, context.user_data.name)
         text = context.user_data.function.answer(read_body(event.body), stages)
     except BadRequest as error:
         status, level, problem = error.status, "warn_with", {"error": str(error)}

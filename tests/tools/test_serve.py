@@ -57,7 +57,7 @@ def handler(context, event):
         "method": event.method, "option": os.environ.get("OPTION"), "level": os.environ.get("LEVEL"),
         "threads": os.environ.get("THREADS"), "name": os.environ.get("NUCLIO_FUNCTION_NAME"),
         "worker": context.worker_id, "type": type(event.body).__name__,
-        "nuclio_headers": [key for key in event.headers if key.lower().startswith("x-nuclio-")],
+        "target": event.headers.get("x-nuclio-target"), "path_header": event.headers.get("x-nuclio-path"),
     }
     return context.Response(body=json.dumps(facts), headers={"X-Mark": "1"}, content_type="application/json", status_code=200)
 """
@@ -146,7 +146,8 @@ def test_direct_and_dashboard_reach_the_same_function(server: Server, folder: Pa
     assert a["cwd"] == str((folder / "one").resolve())
     assert a["name"] == "one"
     assert a["type"] == "dict"
-    assert b["nuclio_headers"] == []
+    assert (a["target"], b["target"]) == (None, "one")
+    assert b["path_header"] == "/"  # Nuclio's dashboard hands on the headers that it was given
 
 
 def test_environment_comes_from_function_yaml_and_options(server: Server) -> None:
@@ -231,6 +232,13 @@ def test_the_text_of_an_error_is_the_reason_phrase(server: Server, route: str) -
         refused = session.post(f"http://127.0.0.1:{port}{path}", data=b'{"image": 5}', headers=headers, timeout=30)
     with pytest.raises(requests.HTTPError, match=re.escape(f"400 Client Error: {error} for url: ")):
         refused.raise_for_status()
+
+
+def test_what_is_meant_for_another_function_is_421(server: Server) -> None:
+    port = server.functions()["opencv-grabcut"]["status"]["httpPort"]
+    reply = server.client.post(f"http://127.0.0.1:{port}/", json={}, headers={"X-Nuclio-Target": "one"})
+    assert reply.status_code == 421
+    assert reply.json()["error"].startswith("this is opencv-grabcut, and the request is for one: ")
 
 
 def test_a_handler_that_raises_keeps_its_process_and_its_secrets(server: Server) -> None:

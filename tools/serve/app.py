@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -102,7 +103,8 @@ def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
         served = functions.get(name)
         if served is None or not in_scope(request):
             return _error(404, f"Failed to invoke function: Function not found: {name} @ {NAMESPACE}")
-        return await _invoke(served, request, "/" + request.headers.get("x-nuclio-path", "").lstrip("/"))
+        path = "/" + request.headers.get("x-nuclio-path", "").lstrip("/")
+        return await _invoke(served, request, path, {"x-nuclio-target": name})
 
     async def page(request: Request) -> Response:
         return HTMLResponse(_page(functions))
@@ -124,7 +126,9 @@ def dashboard_app(functions: Mapping[str, Served]) -> Starlette:
     return Starlette(routes=routes, exception_handlers=_ERRORS)
 
 
-async def _invoke(served: Served, request: Request, path: str) -> Response:
+async def _invoke(
+    served: Served, request: Request, path: str, more_headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
     limit = served.pool.limits.body_bytes
     body = bytearray()
     try:
@@ -134,8 +138,7 @@ async def _invoke(served: Served, request: Request, path: str) -> Response:
                 return _error(400, f"body: larger than {limit} bytes (maxRequestBodySize in {served.pool.config.name})")
     except ClientDisconnect:
         return Response(status_code=499)
-    headers = {key: value for key, value in request.headers.items() if not key.startswith("x-nuclio-")}
-    return _response(await served.pool.invoke(request.method, path, headers, bytes(body)))
+    return _response(await served.pool.invoke(request.method, path, {**request.headers, **more_headers}, bytes(body)))
 
 
 def _response(reply: Reply) -> Response:

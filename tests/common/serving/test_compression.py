@@ -26,6 +26,11 @@ def test_a_mask_shrinks_to_a_fraction_for_who_accepts_it(accepted: Any) -> None:
     assert len(small) < len(MASK) / 50
 
 
+def test_header_names_may_be_bytes() -> None:
+    """As Nuclio's wrapper gives them where NUCLIO_PYTHON_DECODE_EVENT_STRINGS is false."""
+    assert gzipped(MASK, {b"Accept-Encoding": b"gzip"}) is not None
+
+
 @pytest.mark.parametrize(
     "headers",
     [

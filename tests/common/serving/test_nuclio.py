@@ -212,6 +212,34 @@ class TestRefuses:
             assert (reply.status, reply.json()) == (200, before[kind])
 
 
+class TestMeantForAnother:
+    @pytest.mark.parametrize("name", ["X-Nuclio-Target", "x-nuclio-target"])
+    @pytest.mark.parametrize("kind", BODIES)
+    def test_is_421_with_both_names_and_the_remedy(self, tmp_path: Path, kind: str, name: str) -> None:
+        loaded = function(tmp_path, kind)
+        assert loaded(BODIES[kind], headers={name: f"test-{kind}"}).status == 200
+        loaded.records()
+        reply = loaded(BODIES[kind], headers={name: "onnx-yolo-detect"})
+        assert (reply.status, reply.content_type) == (421, "application/json")
+        error = reply.json()["error"]
+        assert error.startswith(f"this is test-{kind}, and the request is for onnx-yolo-detect: ")
+        assert "./deploy_cpu.sh --no-build" in error
+        (record,) = loaded.records()
+        assert (record["message"], record["level"]) == ("Refused", "warning")
+        assert record["with"] == {"status": 421, "reply_bytes": len(reply.body), "error": error}
+
+    def test_takes_precedence_over_a_wrong_body(self, tmp_path: Path) -> None:
+        """Of two faults, this is the one to mend first: the body may be right for the other function."""
+        assert function(tmp_path)({}, headers={"X-Nuclio-Target": "other"}).status == 421
+
+    def test_by_the_name_under_which_it_was_deployed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NUCLIO_FUNCTION_NAME", "test-detector-gpu")
+        loaded = function(tmp_path)
+        assert loaded(BODIES["detector"], headers={"X-Nuclio-Target": "test-detector-gpu"}).status == 200
+        reply = loaded(BODIES["detector"], headers={"X-Nuclio-Target": "test-detector"})
+        assert (reply.status, reply.json()["error"].split(",")[0]) == (421, "this is test-detector-gpu")
+
+
 SECRET = "".join(
     random.Random(0).choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=100_000)
 )

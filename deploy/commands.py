@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from deploy.console import Console, quoted
+from deploy.console import Console, DeploymentError, quoted
 
 _POLL_S = 0.05
 _TIMEOUT_S = 120
 _GRACE_S = 5.0
+_PIECE_BYTES = 1 << 20
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NOT_FOUND = 127
 
@@ -91,7 +93,7 @@ class Commands:
         self,
         *words: str,
         log: Path | None = None,
-        data: bytes | None = None,
+        data: bytes | Iterable[bytes] | None = None,
         source: str = "",
         environment: Mapping[str, str] | None = None,
         shielded: bool = False,
@@ -101,7 +103,7 @@ class Commands:
         Args:
             words: The program and its arguments.
             log: A file to which its output is appended as it comes.
-            data: Its standard input.
+            data: Its standard input, in pieces where it is too large for memory.
             source: The command that a shell would pipe into it, for a dry run.
             environment: Variables beyond those of this process.
             shielded: Whether an interruption waits for its end: for what brings a function back.
@@ -131,7 +133,7 @@ class Commands:
         self,
         *words: str,
         output: BinaryIO,
-        data: bytes | None = None,
+        data: bytes | Iterable[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Starts a command in a process group of its own.
@@ -139,7 +141,7 @@ class Commands:
         Args:
             words: The program and its arguments.
             output: Where its stdout and stderr go.
-            data: Its standard input.
+            data: Its standard input, in pieces where it is too large for memory.
             environment: Variables beyond those of this process.
 
         Raises:
@@ -157,6 +159,53 @@ class Commands:
         if data is not None:
             threading.Thread(target=_feed, args=(process, data), daemon=True).start()
         return process
+
+    def stream(self, *words: str) -> Iterator[bytes]:
+        """The output of a command, in pieces as it comes: for what is too large for memory.
+
+        Args:
+            words: The program and its arguments.
+
+        Raises:
+            DeploymentError: There is no such program, or it failed; what has come before is not complete.
+            Interrupted: The run was interrupted; the command and its children have ended.
+        """
+        with (self.scratch / f"{threading.get_ident()}.errors").open("w+b") as errors:
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    cwd=self.scratch,
+                    env=self._environment({}),
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                raise DeploymentError(f"{words[0]} is not installed") from error
+            try:
+                yield from self._pieces(process)
+                self.wait(process)
+            finally:
+                if process.poll() is None:
+                    end(process)
+            if process.returncode != 0:
+                errors.seek(0)
+                said = last_words(_text(errors.read())) or f"status {process.returncode}"
+                raise DeploymentError(f"{quoted(words[:2])} has failed: {said}")
+
+    def _pieces(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        assert process.stdout is not None
+        with process.stdout as output:
+            while True:
+                is_ready = select.select([output], [], [], _POLL_S)[0]
+                if self.stop.is_set():
+                    raise Interrupted
+                piece = os.read(output.fileno(), _PIECE_BYTES) if is_ready else None
+                if piece == b"":
+                    return
+                if piece:
+                    yield piece
 
     def wait(self, process: subprocess.Popen[bytes], *, shielded: bool = False) -> int:
         """Waits for a command's end.
@@ -220,13 +269,12 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
 
 
-def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+def _feed(process: subprocess.Popen[bytes], data: bytes | Iterable[bytes]) -> None:
     assert process.stdin is not None
-    try:
-        process.stdin.write(data)
-        process.stdin.close()
-    except OSError:  # it has ended before it has read all; its exit status says why
-        pass
+    # It may end before it has read all; its exit status says why.
+    with contextlib.suppress(OSError), process.stdin as stdin:
+        for piece in [data] if isinstance(data, bytes) else data:
+            stdin.write(piece)
 
 
 def _text(output: bytes) -> str:

@@ -1,0 +1,484 @@
+"""A bundle: one tar file with all that a machine without a network needs to deploy functions. `make bundle` makes it.
+
+It holds the images of functions with their weights, the image in which nuctl keeps its records, that of Nuclio's dashboard
+where one runs, nuctl itself, and these scripts:
+
+    manifest         a line for each fact: "format 2", "device cpu", "function NAME IMAGE DEVICE", ...
+    nuctl            for the platform of the machine that made the bundle
+    functions/NAME/  function.yaml of each function, in JSON, which is read without PyYAML
+    cvat-functions/  the scripts, for a machine that has none
+    images.tar.gz    docker save
+    SHA256SUMS       of nuctl and images.tar.gz
+
+Images take gigabytes: they go through in pieces, and lie on the disk once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from deploy import function_file
+from deploy.commands import Commands, Interrupted
+from deploy.console import Console, DeploymentError, count, human_size, quoted
+from deploy.containers import DockerError, DockerHost, find_container
+from deploy.function_file import GPU_NAME, NAME
+from deploy.functions import Function, load
+from deploy.nuclio import Nuclio
+from deploy.packages import ROOT
+
+SCRIPTS = "cvat-functions"
+"""The folder of the scripts in a bundle."""
+_FORMAT = "2"
+_STORE = "nuclio-local-storage-reader"  # the container in which nuctl keeps its records
+_IMAGES, _SUMS, _NUCTL, _MANIFEST = "images.tar.gz", "SHA256SUMS", "nuctl", "manifest"
+_PIECE_BYTES = 1 << 20
+_KEPT_NUCTL = ROOT / "out" / "nuctl"
+_PACKED = (
+    *("deploy_cpu.sh", "deploy_gpu.sh", "deploy", "compose.yaml", "LICENSE"),
+    *("tools/__init__.py", "tools/durations.py", "serverless/collection.py"),
+    *("docs/deploy.md", "docs/nuctl.md", "docs/scaling.md", "docs/troubleshooting.md"),
+    # What goes into a container to check a function's reply.
+    *("tools/wrapper.py", "tools/collection.py", "tools/check", "tools/workers"),
+)
+_NOT_PACKED = ("__pycache__", "deploy/ci", "deploy/try_images", "deploy/samples/make.py", "deploy/Dockerfile")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A function in a bundle."""
+
+    image: str
+    """The name of its image, with the tag."""
+    device: str
+    """"gpu" when it gets a GPU."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is, and what it holds."""
+
+    device: str
+    """"cpu" or "gpu": which script deploys from it."""
+    architecture: str
+    """Of the images, as Docker calls it, such as x86_64."""
+    nuctl: str
+    """The version of nuctl."""
+    dashboard: str = ""
+    """The image of Nuclio's dashboard; "" when the bundle holds none."""
+    functions: Mapping[str, Packed] = field(default_factory=dict)
+    """The functions by name."""
+    made: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    """When, in UTC."""
+
+    def as_text(self) -> str:
+        """The lines of the file."""
+        facts = [f"format {_FORMAT}", f"made {self.made}", f"device {self.device}"]
+        facts += [f"architecture {self.architecture}", f"nuctl {self.nuctl}"]
+        facts += [f"dashboard {self.dashboard}"] if self.dashboard else []
+        facts += [f"function {name} {packed.image} {packed.device}" for name, packed in self.functions.items()]
+        return "\n".join(facts) + "\n"
+
+
+def read_manifest(text: str) -> Manifest:
+    """The inverse of `Manifest.as_text`.
+
+    Args:
+        text: The lines of the file.
+
+    Raises:
+        ValueError: It is of another format, which the message names, or incomplete.
+    """
+    facts: dict[str, str] = {}
+    functions: dict[str, Packed] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        facts[name] = value
+        if facts.get("format") != _FORMAT:
+            raise ValueError(facts.get("format", "none"))
+        if name == "function":
+            function, image, device = value.split()
+            functions[function] = Packed(image, device)
+    try:
+        return Manifest(
+            device=facts["device"],
+            architecture=facts["architecture"],
+            nuctl=facts["nuctl"],
+            dashboard=facts.get("dashboard", ""),
+            functions=functions,
+            made=facts["made"],
+        )
+    except KeyError as error:
+        raise ValueError(f"{_FORMAT} without {error}") from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was opened: all of it but the images is unpacked."""
+
+    path: Path
+    """The file."""
+    folder: Path
+    """Where it is unpacked."""
+    manifest: Manifest
+    images_sha256: str
+    """What the images must be, in hexadecimal digits."""
+
+    @property
+    def nuctl(self) -> Path:
+        """The bundle's nuctl."""
+        return self.folder / _NUCTL
+
+    @property
+    def start_dashboard(self) -> str:
+        """The command that starts Nuclio's dashboard from the image in the bundle; "" when there is none in it."""
+        match = re.search(r":([0-9]+(?:\.[0-9]+)+)-(\w+)$", self.manifest.dashboard)
+        if not match:
+            return ""
+        return f"NUCLIO_VERSION={match[1]} NUCLIO_ARCH={match[2]} docker compose -f {quoted([str(ROOT / 'compose.yaml')])} up -d"
+
+    def keep_nuctl(self) -> None:
+        """Keeps nuctl beside these scripts, so that --list and --remove find it later; where that can't be written, not."""
+        try:
+            _KEPT_NUCTL.parent.mkdir(parents=True, exist_ok=True)
+            part = _KEPT_NUCTL.with_name("nuctl.part")
+            shutil.copy(self.nuctl, part)
+            part.replace(_KEPT_NUCTL)
+        except OSError:
+            return
+
+    def functions(self, names: Sequence[str]) -> list[Function]:
+        """The functions to deploy.
+
+        Args:
+            names: Their names, or directories of the same functions; none for all of the bundle.
+
+        Raises:
+            DeploymentError: One is not in the bundle; status 2.
+        """
+        chosen = [
+            load(Path(name), self.manifest.device).name if (Path(name) / NAME).is_file() else name for name in names
+        ]
+        return [self._function(name) for name in dict.fromkeys(chosen or self.manifest.functions)]
+
+    def _function(self, name: str) -> Function:
+        packed = self.manifest.functions.get(name)
+        if packed is None:
+            cause = f"{name} is not in the bundle"
+            raise DeploymentError(cause, f"in it: {' '.join(self.manifest.functions)}", status=2)
+        function = load(self.folder / "functions" / name, self.manifest.device)
+        # Its image is complete: no base image is built.
+        function.image, function.device, function.framework = packed.image, packed.device, ""
+        return function
+
+    def load_images(self, commands: Commands, console: Console) -> None:
+        """Loads the images into Docker, once they have proved to be undamaged.
+
+        Args:
+            commands: Runs docker.
+            console: Prints.
+
+        Raises:
+            DeploymentError: They are damaged, or for another kind of machine, or Docker can't load them.
+            Interrupted: The run was interrupted.
+        """
+        wanted, here = self.manifest.architecture, docker_architecture(commands)
+        if wanted != here and not console.dry_run:
+            cause = f"the bundle's images are for {wanted}, this machine is {here}"
+            raise DeploymentError(cause, "make the bundle on a machine of the same kind")
+        console.heading("Loading images")
+        source = quoted(["tar", "-xOf", str(self.path), _IMAGES])
+        if console.dry_run:
+            commands.change("docker", "load", source=source)
+            return
+        digest = hashlib.sha256()
+        for piece in self._images():
+            if commands.stop.is_set():
+                raise Interrupted
+            digest.update(piece)
+        if digest.hexdigest() != self.images_sha256:
+            raise DeploymentError(f"{self.path} is damaged: its images are not what {_SUMS} says", "copy it again")
+        done = commands.change("docker", "load", data=self._images(), source=source)
+        if not done.ok:
+            raise DeploymentError(f"Docker can't load the images: {done.last_words}", "docker system df shows its disk")
+        console.line(f"  {count(len(re.findall('(?m)^Loaded', done.output)), 'image')}")
+
+    def _images(self) -> Iterator[bytes]:
+        with tarfile.open(self.path, "r:") as archive:
+            yield from _pieces(_member(archive, _IMAGES))
+
+
+def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
+    """Looks into a bundle, without going through its images.
+
+    Args:
+        path: The file.
+        device: "cpu" or "gpu": the script that runs.
+        scratch: A folder into which it is unpacked.
+
+    Raises:
+        DeploymentError: It is no bundle, or a damaged one, or one of another device or format; status 2.
+    """
+    folder = scratch / "bundle"
+    try:
+        with tarfile.open(path, "r:") as archive:
+            manifest = _manifest_of(archive, path)
+            sums = _sums_of(archive)
+            _unpack(archive, manifest, folder)
+            archive.getmember(_IMAGES)
+    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+        cause = f"{path} is not a bundle, or not all of it has arrived"
+        raise DeploymentError(cause, "make it again on a connected machine: make bundle", status=2) from error
+    if manifest.device != device:
+        raise DeploymentError(
+            f"{path} was made for the {manifest.device}", f"use deploy_{manifest.device}.sh", status=2
+        )
+    bundle = Bundle(path, folder, manifest, sums.get(_IMAGES, ""))
+    with bundle.nuctl.open("rb") as file:
+        if _sha256(_pieces(file)) != sums.get(_NUCTL):
+            raise DeploymentError(f"{path} is damaged: nuctl in it is not what {_SUMS} says", "copy it again", status=2)
+    return bundle
+
+
+def kept_nuctl() -> Path | None:
+    """The nuctl of a bundle that was deployed with these scripts, or that lies unpacked beside them."""
+    beside = ROOT.parent / _NUCTL
+    for path in (_KEPT_NUCTL, *([beside] if (ROOT.parent / _MANIFEST).is_file() else [])):
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def make(
+    target: Path,
+    device: str,
+    functions: Sequence[Function],
+    build: Callable[[Function], None],
+    docker: DockerHost,
+    nuclio: Nuclio,
+    nuctl_version: str,
+    commands: Commands,
+    console: Console,
+) -> None:
+    """Builds functions and packs them; deploys nothing.
+
+    Args:
+        target: The file to write.
+        device: "cpu" or "gpu": the script that runs.
+        functions: The functions; their base images are built.
+        build: Builds a function's image under the name that `Function.image` has.
+        docker: The containers on this machine.
+        nuclio: Nuclio, with nuctl.
+        nuctl_version: The version of nuctl.
+        commands: Runs docker.
+        console: Prints.
+
+    Raises:
+        DeploymentError: A function can't be built, or the file can't be written.
+        Interrupted: The run was interrupted.
+    """
+    console.heading(f"Building {count(len(functions), 'function')}")
+    for number, function in enumerate(functions, 1):
+        if not console.dry_run:
+            console.line(f"  [{number}/{len(functions)}] {function.name}: building {function.image}")
+        try:
+            build(function)
+        except DeploymentError as error:
+            raise DeploymentError(f"{function.name} can't be built: {error.cause}", error.remedy) from error
+    dashboard = docker.dashboard.image if docker.dashboard else ""
+    store = _store_image(nuclio, console)
+    images = [image for image in (*(function.image for function in functions), store, dashboard) if image]
+    console.heading(f"Packing {count(len(images), 'image')}")
+    if console.dry_run:
+        console.command(f"{quoted(['docker', 'save', *images])} | gzip -1 > {_IMAGES}")
+        console.command(f"tar -c {_MANIFEST} {_NUCTL} functions {SCRIPTS} {_IMAGES} {_SUMS} > {quoted([str(target)])}")
+        return
+    manifest = Manifest(
+        device=device,
+        architecture=docker_architecture(commands),
+        nuctl=nuctl_version,
+        dashboard=dashboard,
+        functions={function.name: Packed(function.image, function.device) for function in functions},
+    )
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with tarfile.open(part, "w:", format=tarfile.GNU_FORMAT) as archive:
+            _write(archive, manifest, functions, Path(nuclio.nuctl), commands.stream("docker", "save", *images))
+        part.replace(target)
+    except OSError as error:
+        raise DeploymentError(
+            f"{target} can't be written: {error.strerror or error}", "is there room on its disk?"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    console.good(f"{target}: {human_size(target.stat().st_size)}, {count(len(functions), 'function')}")
+    console.line("  On the machine without a network:")
+    console.line(f"    tar -xf {target.name} {SCRIPTS} && {SCRIPTS}/{console.script} --offline {target.name}")
+
+
+def docker_architecture(commands: Commands) -> str:
+    """The kind of machine that Docker runs on, such as x86_64; "" when Docker does not answer.
+
+    Args:
+        commands: Runs docker.
+    """
+    return commands.ask("docker", "info", "--format", "{{.Architecture}}").output.strip()
+
+
+def _store_image(nuclio: Nuclio, console: Console) -> str:
+    """The image of nuctl's store, which nuctl starts when it is asked anything: whatever this version of nuctl calls it."""
+    nuclio.ask("get", "projects")
+    try:
+        container = find_container(_STORE)
+    except DockerError as error:
+        raise DeploymentError(str(error), "docker info shows more") from error
+    if container is None and not console.dry_run:
+        raise DeploymentError(
+            f"nuctl's store ({_STORE}) does not run: its image is needed too", f"docker start {_STORE}"
+        )
+    return container.image if container else ""
+
+
+def _write(
+    archive: tarfile.TarFile, manifest: Manifest, functions: Sequence[Function], nuctl: Path, images: Iterator[bytes]
+) -> None:
+    # What is read first comes first.
+    _add_text(archive, _MANIFEST, manifest.as_text())
+    archive.add(nuctl.resolve(), _NUCTL, filter=_anonymous)
+    for function in functions:
+        for name in [NAME, *([GPU_NAME] if function.has_own_gpu_file else [])]:
+            _add_text(archive, f"functions/{function.name}/{name}", json.dumps(function.content, indent=2) + "\n")
+    for path in _PACKED:
+        if (ROOT / path).exists():
+            archive.add(ROOT / path, f"{SCRIPTS}/{path}", filter=_packed_script)
+    with nuctl.open("rb") as file:
+        sums = {_NUCTL: _sha256(_pieces(file))}
+    sums[_IMAGES] = _add_compressed(archive, _IMAGES, images)
+    _add_text(archive, _SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
+def _add_compressed(archive: tarfile.TarFile, name: str, pieces: Iterable[bytes]) -> str:
+    """Compresses a stream straight into the archive; its header is written once the size is known.
+
+    Returns:
+        The SHA-256 of what was written.
+    """
+    assert archive.fileobj is not None
+    file: IO[bytes] = archive.fileobj  # type: ignore[assignment]
+    header = _info(name, 0)
+    start = file.tell()
+    file.write(header.tobuf(archive.format))
+    begin = file.tell()
+    output = _Summed(file)
+    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=output, mtime=0) as compressed:
+        for piece in pieces:
+            compressed.write(piece)
+    header.size = file.tell() - begin
+    file.write(bytes(-header.size % tarfile.BLOCKSIZE))
+    archive.offset = file.tell()
+    file.seek(start)
+    file.write(header.tobuf(archive.format))
+    file.seek(archive.offset)
+    return output.digest.hexdigest()
+
+
+class _Summed(io.RawIOBase):
+    """Writes to a file and sums up what is written."""
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+def _packed_script(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    path = info.name[len(SCRIPTS) + 1 :]
+    is_left_out = any(path.startswith(name) or name in path.split("/") for name in _NOT_PACKED)
+    return None if is_left_out else _anonymous(info)
+
+
+def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
+
+
+def _info(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime = size, int(time.time())
+    return info
+
+
+def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
+    data = text.encode()
+    archive.addfile(_info(name, len(data)), io.BytesIO(data))
+
+
+def _manifest_of(archive: tarfile.TarFile, path: Path) -> Manifest:
+    text = _member(archive, _MANIFEST).read().decode()
+    try:
+        return read_manifest(text)
+    except ValueError as error:
+        cause = f"{path} has a format that this version does not know: {error}"
+        remedy = f"use the scripts inside it: tar -xf {quoted([str(path)])} {SCRIPTS}"
+        raise DeploymentError(cause, remedy, status=2) from error
+
+
+def _sums_of(archive: tarfile.TarFile) -> dict[str, str]:
+    """The SHA-256 of files, by name."""
+    lines = (line.split() for line in _member(archive, _SUMS).read().decode().splitlines())
+    return {name: digest for digest, name in lines}
+
+
+def _unpack(archive: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
+    """Unpacks what the manifest names, and no other path that an archive may hold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _NUCTL).open("wb") as file:
+        shutil.copyfileobj(_member(archive, _NUCTL), file)
+    (folder / _NUCTL).chmod(0o755)
+    present = archive.getnames()
+    for name in manifest.functions:
+        if not re.fullmatch(r"[-a-z0-9]+", name):
+            raise ValueError(name)
+        directory = folder / "functions" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        for file_name in (NAME, GPU_NAME):
+            if file_name == NAME or f"functions/{name}/{file_name}" in present:
+                (directory / file_name).write_bytes(_member(archive, f"functions/{name}/{file_name}").read())
+        function_file.read(directory / NAME)
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    return file
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.read(_PIECE_BYTES), b"")
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

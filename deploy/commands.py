@@ -22,6 +22,7 @@ _GRACE_S = 5.0
 _PIECE_BYTES = 1 << 20
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
 
 
 class Interrupted(Exception):
@@ -83,8 +84,8 @@ class Commands:
                 env=self._environment({}),
                 start_new_session=True,  # Ctrl-C reaches this process, which ends its commands in order
             )
-        except FileNotFoundError:
-            return Done(NOT_FOUND, errors=f"{words[0]} is not installed")
+        except OSError as error:
+            return _not_run(words[0], error)
         except subprocess.TimeoutExpired:
             return Done(1, errors=f"{words[0]} has not answered within {timeout_s:.0f} s")
         return Done(done.returncode, _text(done.stdout), _text(done.stderr))
@@ -122,8 +123,8 @@ class Commands:
         with file.open("ab") as output:
             try:
                 process = self.start(*words, output=output, data=data, environment=environment)
-            except FileNotFoundError:
-                return Done(NOT_FOUND, errors=f"{words[0]} is not installed")
+            except OSError as error:
+                return _not_run(words[0], error)
             self.wait(process, shielded=shielded)
         with file.open("rb") as written:
             written.seek(start)
@@ -275,6 +276,13 @@ def _feed(process: subprocess.Popen[bytes], data: bytes | Iterable[bytes]) -> No
     with contextlib.suppress(OSError), process.stdin as stdin:
         for piece in [data] if isinstance(data, bytes) else data:
             stdin.write(piece)
+
+
+def _not_run(program: str, error: OSError) -> Done:
+    """The result of a program that is missing, or that this machine can't run."""
+    if isinstance(error, FileNotFoundError):
+        return Done(NOT_FOUND, errors=f"{program} is not installed")
+    return Done(_NOT_EXECUTABLE, errors=f"{program} does not run: {error.strerror or error}")
 
 
 def _text(output: bytes) -> str:

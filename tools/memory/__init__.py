@@ -1,1 +1,0 @@
-"""Measures the memory of functions, for `resources` in their function.yaml."""

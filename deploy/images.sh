@@ -36,11 +36,11 @@ build_base_images() {
   [ "$built" != ' ' ] || echo "  none needed"
 }
 
-# The context holds the Dockerfile and the two folders that it copies, and nothing else of the repository.
+# The context holds the Dockerfile, and the script and the two folders that it copies; nothing else of the repository.
 build_base_image() { # image framework build arguments...
   local image=$1 folder=$ROOT/serverless/$2
   shift 2
-  local context=(tar -C "$ROOT" --exclude=__pycache__ -c common -C "$folder" base -C "$ROOT/deploy" Dockerfile)
+  local context=(tar -C "$ROOT" --exclude=__pycache__ -c common -C "$folder" base -C "$ROOT/deploy" Dockerfile base_packages.py)
   local build=(docker build --network host -t "$image" "$@" -)
   if [ -n "$DRY_RUN" ]; then
     printf '+ %s | %s\n' "$(quoted "${context[@]}")" "$(quoted "${build[@]}")"

@@ -42,7 +42,7 @@ functions=("$@")
 # The base images, as the deployment builds them.
 printf '%s\n' "${functions[@]}" | cut -d / -f 1 | sort -u | while IFS= read -r framework; do
   echo "Building cvat.$framework.base ..."
-  tar -C "$root" --exclude=__pycache__ -c common -C "serverless/$framework" base -C "$root/deploy" Dockerfile |
+  tar -C "$root" --exclude=__pycache__ -c common -C "serverless/$framework" base -C "$root/deploy" Dockerfile base_packages.py |
     docker build --network host -q -t "cvat.$framework.base" --build-arg "PYTHON_IMAGE=$image" - >/dev/null
 done
 docker images --format '  {{.Repository}}: {{.Size}}' | grep -E "$(printf '%s\n' "${functions[@]}" | sed -E 's#^([^/]*)/.*#cvat.\1.base:#' | sort -u | paste -sd '|')"

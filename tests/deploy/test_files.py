@@ -51,9 +51,16 @@ def test_base_images_have_no_compiler_and_no_cache() -> None:
     text = DOCKERFILE.read_text()
     assert "apt-get" not in text
     assert "PIP_NO_CACHE_DIR=1" in text
-    for line in text.splitlines():
-        if "pip install" in line:
-            assert "--no-deps -r" in line
+    assert "pip install" not in text  # base_packages.py does it, and removes what no function uses in the same layer
+
+
+def test_a_base_image_says_what_it_was_built_from() -> None:
+    lines = DOCKERFILE.read_text().splitlines()
+    label = next(i for i, line in enumerate(lines) if line.startswith("LABEL "))
+    assert "cvat-functions.python=${PYTHON_IMAGE}" in lines[label]
+    assert "cvat-functions.device=${DEVICE}" in lines[label]
+    # An argument of before FROM is empty after it unless it is named again.
+    assert "ARG PYTHON_IMAGE" in lines[next(i for i, line in enumerate(lines) if line.startswith("FROM ")) : label]
 
 
 def test_the_dashboard_beside_cvat_publishes_no_port() -> None:

@@ -57,7 +57,7 @@ def test_what_a_base_image_is_built_from(host):
     context = host.fact("context").splitlines()
     assert "common/networks/weights.py" in context
     assert "Dockerfile" in context
-    assert {name.split("/")[0] for name in context} == {"common", "base", "Dockerfile"}
+    assert {name.split("/")[0] for name in context} == {"common", "base", "Dockerfile", "base_packages.py"}
     assert not any("__pycache__" in name for name in context)
 
 

@@ -18,6 +18,7 @@ from deploy.options import Options
 from deploy.packages import ROOT
 from deploy.preflight import Host, find_docker, use_own_builder
 
+_FILES = ("Dockerfile", "base_packages.py")
 _PIP_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _LOG_LINES = 15
 
@@ -88,7 +89,7 @@ def size_of(image: str, commands: Commands) -> int:
 
 
 def context_of(base: BaseImage) -> bytes:
-    """What Docker builds a base image from: a tar archive of the Dockerfile and of the two folders that it copies.
+    """What Docker builds a base image from: a tar archive of the Dockerfile and of what it copies.
 
     The same files make the same archive, whoever packs them.
 
@@ -111,7 +112,7 @@ def context_of(base: BaseImage) -> bytes:
 
 
 def _sources(base: BaseImage) -> Iterable[tuple[Path, str]]:
-    return (ROOT, "common"), (base.folder.parent, "base"), (ROOT / "deploy", "Dockerfile")
+    return (ROOT, "common"), (base.folder.parent, "base"), *((ROOT / "deploy", name) for name in _FILES)
 
 
 def _below(path: Path) -> Iterator[Path]:

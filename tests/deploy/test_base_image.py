@@ -95,7 +95,7 @@ def test_what_it_is_built_from_is_the_same_each_time_and_holds_no_bytecode():
         entries = archive.getmembers()
     names = [entry.name for entry in entries]
     assert {"common/config.py", "base/requirements.txt", "base/requirements-gpu.txt", "Dockerfile"} <= set(names)
-    assert {name.split("/")[0] for name in names} == {"common", "base", "Dockerfile"}
+    assert {name.split("/")[0] for name in names} == {"common", "base", "Dockerfile", "base_packages.py"}
     assert not any("__pycache__" in name for name in names)
     dockerfile = next(entry for entry in entries if entry.name == "Dockerfile")
     assert dockerfile.mtime == pytest.approx((ROOT / "deploy" / "Dockerfile").stat().st_mtime, abs=1)

@@ -38,7 +38,9 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 def test_all_libraries_are_read_with_the_script_that_sources_them() -> None:
     text = (REPOSITORY / "deploy/run.sh").read_text()
     for library in (REPOSITORY / "deploy").glob("*.sh"):
-        assert library.name in ("run.sh", "start.sh", "try_images.sh") or f'. "$ROOT/deploy/{library.name}"' in text, library
+        assert library.name in ("run.sh", "start.sh", "try_images.sh") or f'. "$ROOT/deploy/{library.name}"' in text, (
+            library
+        )
 
 
 def test_one_dockerfile_builds_the_base_images_of_all_frameworks() -> None:

@@ -7,9 +7,12 @@ out/deploy/packages, by this Python's pip or by that of the Python image which b
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "out" / "deploy" / "packages"
 _REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 _PYTHON_IMAGE = "python:3.11-slim"
+_PIP = ("python", "-m", "pip")
+_QUICK = ("--quiet", "--disable-pip-version-check", "--no-deps", "--retries", "1")
 _TIMEOUT_S = 300
 
 
@@ -34,7 +39,7 @@ def yaml_module(*, fetch: bool = True) -> Any:
     Raises:
         DeploymentError: It can't be fetched.
     """
-    if str(FOLDER) not in sys.path and FOLDER.is_dir():
+    if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
     try:
         return importlib.import_module("yaml")
@@ -43,31 +48,65 @@ def yaml_module(*, fetch: bool = True) -> Any:
             return None
     _fetch()
     importlib.invalidate_caches()
-    sys.path.append(str(FOLDER))
     return importlib.import_module("yaml")
 
 
 def _fetch() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    arguments = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile", "--target"]
-    image = os.environ.get("PYTHON_IMAGE", _PYTHON_IMAGE)
-    mounts = ["--mount", f"type=bind,source={FOLDER},destination=/target"]
-    mounts += ["--mount", f"type=bind,source={_REQUIREMENTS},destination=/requirements.txt,readonly"]
-    here = [sys.executable, "-m", "pip", *arguments, str(FOLDER), "-r", str(_REQUIREMENTS)]
-    in_docker = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}", *mounts]
+    print("Python's package yaml is missing here: fetching it into out/deploy/packages", file=sys.stderr, flush=True)
+    problems = []
+    try:
+        FOLDER.parent.mkdir(parents=True, exist_ok=True)
+        for fetch in (_fetch_by_pip, _fetch_by_docker):
+            with tempfile.TemporaryDirectory(dir=FOLDER.parent) as scratch:
+                made = Path(scratch) / "packages"
+                problem = fetch(made)
+                if not problem:
+                    _keep(made)
+                    return
+                problems.append(problem)
+    except OSError as error:
+        problems.append(str(error))
+    cause = f"Python's package yaml is missing here and can't be fetched: {'; '.join(problems)}"
+    raise DeploymentError(cause, "install it, such as by: sudo apt-get install python3-yaml")
+
+
+def _fetch_by_pip(folder: Path) -> str:
+    # With --target pip also works where the distribution keeps it from its own packages (PEP 668).
+    command = [sys.executable, *_PIP[1:], "install", *_QUICK, "--no-compile", "--target", str(folder)]
+    done, problem = _run([*command, "-r", str(_REQUIREMENTS)])
+    return problem if done is None else ""
+
+
+def _fetch_by_docker(folder: Path) -> str:
+    """Takes the wheel from the container's stdout: Docker's host may see none of the folders here."""
+    command = ["docker", "run", "--rm", "--interactive", "--network", "host"]
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"):
-        in_docker += ["--env", name] if name in os.environ else []
-    in_docker += [image, "python", "-m", "pip", *arguments, "/target", "-r", "/requirements.txt"]
-    said = ""
-    for command in (here, in_docker):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            said = str(error)
-            continue
-        if done.returncode == 0:
-            return
-        said = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-    raise DeploymentError(
-        f"Python's package yaml is missing here and can't be fetched: {said}", "sudo apt-get install python3-yaml"
-    )
+        command += ["--env", name] if name in os.environ else []
+    script = f"{' '.join((*_PIP, 'download', *_QUICK))} --only-binary :all: --dest /tmp/wheels -r /dev/stdin >&2 && cat /tmp/wheels/*.whl"
+    command += [os.environ.get("PYTHON_IMAGE", _PYTHON_IMAGE), "sh", "-c", script]
+    done, problem = _run(command, _REQUIREMENTS.read_bytes())
+    if done is None:
+        return problem
+    with zipfile.ZipFile(io.BytesIO(done)) as wheel:
+        wheel.extractall(folder)
+    return ""
+
+
+def _run(command: list[str], data: bytes = b"") -> tuple[bytes | None, str]:
+    """The output of a command, or None and why it failed."""
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=_TIMEOUT_S)
+    except FileNotFoundError:
+        return None, f"{command[0]} is not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"{command[0]} failed"]
+    return (done.stdout, "") if done.returncode == 0 else (None, said[-1][:300])
+
+
+def _keep(made: Path) -> None:
+    try:
+        made.replace(FOLDER)
+    except OSError:
+        if not (FOLDER / "yaml").is_dir():  # else another run was faster
+            raise

@@ -25,10 +25,13 @@ import yaml
 from numpy.typing import NDArray
 
 from common.errors import StartupError, describe
+from common.networks.fingerprint import content_key
+from common.networks.shared_choice import shared_choice
 
 ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("f32", "bf16", "f16")
 _MEASURE_SECONDS = 0.8  # for all engines together; each runs the model at least twice
+_MOST_RUNS = 10  # of each engine: enough for a small model, which would be run a hundred times
 _CHOICES: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("choices", default=None)
 _LOG = logging.getLogger(__name__)
 _ONNX_DTYPES = {"float": "float32", "double": "float64"}  # the rest are numpy's names
@@ -116,9 +119,20 @@ def open_engine(
     }
     if is_openvino_file or engine != "auto":
         return makers["openvino" if is_openvino_file else engine]()
-    chosen = _fastest({name: make for name, make in makers.items() if _installed(name)}, example)
-    note_choice("openvino" if isinstance(chosen, OpenVinoEngine) else "onnxruntime")
+    question = f"engine {content_key(model) if isinstance(model, bytes) else model} {threads} {precision} {fixed}"
+    with shared_choice(question, tuple(makers)) as choice:
+        if choice.made is None:
+            chosen = _fastest({name: make for name, make in makers.items() if _installed(name)}, example)
+            choice.make(_library(chosen))
+    if choice.made is not None:
+        chosen = makers[choice.made]()
+        _LOG.info("Using %s, which another worker measured to be the faster engine", chosen.description)
+    note_choice(_library(chosen))
     return chosen
+
+
+def _library(engine: Engine) -> str:
+    return "openvino" if isinstance(engine, OpenVinoEngine) else "onnxruntime"
 
 
 def note_choice(library: str) -> None:
@@ -358,7 +372,9 @@ def _measure(engines: Sequence[Engine], inputs: Sequence[Array]) -> dict[int, fl
     if not best:
         raise StartupError("; ".join(problems))
     deadline = time.perf_counter() + _MEASURE_SECONDS
-    while len(best) > 1 and time.perf_counter() < deadline:
+    for _ in range(_MOST_RUNS):
+        if len(best) == 1 or time.perf_counter() >= deadline:
+            break
         for i in best:
             best[i] = min(best[i], _seconds(engines[i], inputs))
     return best

@@ -19,6 +19,7 @@ from common.config import FunctionConfig
 from common.cvat.request import read_body
 from common.errors import BadRequest, FunctionError
 from common.networks.runtime import threads_per_worker
+from common.networks.shared_choice import shared_choices
 from common.serving import kinds, log
 from common.serving.compression import gzipped
 from common.serving.stages import Stages
@@ -88,7 +89,8 @@ def start(context: Context, main_file: str) -> None:
     try:
         config = FunctionConfig.load(Path(main_file).parent)
         max_pixels()  # a wrong limit is found now, not with the first image
-        context.user_data.function = kinds.load(config)
+        with shared_choices(config.workers):
+            context.user_data.function = kinds.load(config)
         context.user_data.name = own_name(config.name, os.environ)
     except Exception as error:
         # The wrapper prints the traceback.

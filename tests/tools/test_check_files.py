@@ -167,6 +167,9 @@ BROKEN = [
     ("reid", "value: pip install --no-cache-dir -r /opt/nuclio/requirements.txt", 'value: ""', "error", "build.directives", "spec.build.directives.postCopy[0].value"),
     # resources, volumes, platform
     ("reid", "memory: 4Gi", "memory: 4GB", "error", "resources.quantity", "spec.resources.limits.memory"),
+    ("reid", "memory: 4Gi", "memory: 512m", "error", "resources.memory-limit", "spec.resources.limits.memory"),
+    ("reid", "    limits:", "    requests:\n      memory: 5Gi\n    limits:", "error", "resources.request", "spec.resources.requests.memory"),
+    ("reid", "    limits:", "    requests:\n      cpu: 2500m\n    limits:", "error", "resources.request", "spec.resources.requests.cpu"),
     ("reid", "nvidia.com/gpu: 1", "nvidia.com/gpu: 500m", "error", "resources.gpu", "spec.resources.limits.nvidia.com/gpu"),
     ("reid", "    limits:", "    requests:", "warning", "resources.gpu", "spec.resources.requests.nvidia.com/gpu"),
     ("reid", "      volumeMount:\n        name: weights", "      volumeMount:\n        name: other", "error", "volumes.name", "spec.volumes[0].volume.name"),
@@ -272,7 +275,7 @@ def test_times_as_go_writes_them_are_read(value: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["2", "500m", "0.5", "1e3", "128M", "4Gi", ".5"])
 def test_quantities_as_kubernetes_writes_them_are_read(value: str, tmp_path: Path) -> None:
     directory = copy_of("reid", tmp_path)
-    change(directory, "memory: 4Gi", f"memory: {value}")
+    change(directory, "cpu: 2", f"cpu: {value}")
     assert read(directory) == []
 
 

@@ -14,7 +14,7 @@ from tools.check.interactor_rules import SAM_ID
 from tools.check.label_rules import check_labels
 from tools.check.schema import compare
 from tools.check.tracker_rules import TRACKED_TYPES
-from tools.check.values import did_you_mean, mapping, nearest, runtime_minor
+from tools.check.values import as_text, did_you_mean, mapping, nearest, quantity, runtime_minor
 
 _NOTES = "metadata.annotations"
 _INTERACTOR = (
@@ -26,6 +26,7 @@ _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 _BASE_PYTHON = re.compile(r"(?:.*/)?python:(3\.\d+)(?!\d)")
 _REFUSED = "Nuclio refuses the function"
 _IGNORED = "CVAT ignores it"
+_LEAST_MEMORY = 6 * 2**20
 
 
 def check_function_yaml(document: Document, file: str = "function.yaml") -> list[Finding]:
@@ -165,6 +166,22 @@ def _gpu_limit(spec: Mapping[str, Any]) -> Iterator[Finding]:
         yield warning("resources.gpu", field, expected, "a request without a limit", why)
 
 
+def _limits(spec: Mapping[str, Any]) -> Iterator[Finding]:
+    resources = mapping(spec.get("resources"))
+    limits = mapping(resources.get("limits"))
+    for name, request in mapping(resources.get("requests")).items():
+        wanted, limit = quantity(request), quantity(limits.get(name))
+        if wanted is not None and limit is not None and wanted > limit:
+            expected, why = f"at most {as_text(limits[name])}, the limit", "Kubernetes refuses the function's pods"
+            yield error("resources.request", f"spec.resources.requests.{name}", expected, as_text(request), why)
+    memory = quantity(limits.get("memory"))
+    if memory is not None and 0 < memory < _LEAST_MEMORY:
+        got, field = as_text(limits["memory"]), "spec.resources.limits.memory"
+        remedy = "m is a thousandth, here of a byte: write Mi" if got.endswith("m") else ""
+        why = "Docker refuses a container with a limit of less than 6 MiB"
+        yield error("resources.memory-limit", field, "an amount such as 512Mi or 2Gi", got, why, remedy)
+
+
 def _replicas(spec: Mapping[str, Any]) -> Iterator[Finding]:
     lowest, highest = spec.get("minReplicas"), spec.get("maxReplicas")
     if lowest == 0 and highest is None:
@@ -193,6 +210,7 @@ _SPEC_RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _one_http_trigger,
     _build,
     _gpu_limit,
+    _limits,
     _replicas,
     _volumes,
 )

@@ -12,6 +12,7 @@ from typing import IO, Any
 from common.config import FunctionConfig
 from tools.workers import messages
 from tools.workers.environment import worker_environment
+from tools.workers.memory import Held, held
 from tools.workers.process import exit_words, kill_group
 
 
@@ -70,6 +71,10 @@ class WorkerProcess:
         self._connection.settimeout(limit)
         self._connection.sendall(messages.pack(dict(header), body))
         return messages.receive(self._connection)
+
+    def memory(self) -> Held:
+        """The memory that the process holds."""
+        return held(self._process.pid)
 
     def how_it_ended(self) -> str:
         """The exit status or the signal of a process that is gone."""

@@ -151,6 +151,8 @@ def _trial_line(report: Report) -> str:
         parts.append(f"started in {trial.start_seconds:.2f} s")
     if trial.requests:
         parts.append(f"answered {trial.requests} requests, the slowest in {trial.slowest_seconds:.2f} s")
+    if trial.most_bytes:
+        parts.append(f"held {trial.most_bytes / 2**20:.0f} MiB of memory")
     if not trial.finished:
         parts.append("then stopped" if parts else "could not be started")
     return ", ".join(parts)

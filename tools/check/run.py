@@ -26,8 +26,18 @@ from tools.check.samples import (
     in_other_forms,
     tracked_shapes,
 )
-from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, event_timeout, mapping, nearest, runtime_minor
+from tools.check.values import (
+    CVAT_TIMEOUT,
+    as_text,
+    did_you_mean,
+    event_timeout,
+    mapping,
+    nearest,
+    quantity,
+    runtime_minor,
+)
 from tools.collection import requirement_files, shown
+from tools.workers.memory import container_bytes, suggested_limit
 from tools.wrapper import Reply
 
 _SUPPORTED_MINORS = (11, 12, 13)  # of Python 3: the collection's tests run on each of them
@@ -56,6 +66,8 @@ class Trial:
 
     requests: int = 0
     slowest_seconds: float = 0.0
+    most_bytes: int = 0
+    """Of memory that its worker held; 0 where the system does not say."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -115,6 +127,7 @@ class _Attempt:
                 self._compare_versions()
                 self._start()
                 self._call_all()
+                self._compare_memory()
             finally:
                 self._process.end()
 
@@ -156,6 +169,25 @@ class _Attempt:
                 why = "the function reads no such variable: it starts with its default"
                 field, remedy = fields.get(name, f"--env {name}"), did_you_mean(name, known)
                 self.findings += located([warning("env.unknown", field, meant, name, why, remedy)], "function.yaml")
+
+    def _compare_memory(self) -> None:
+        """Looks whether the memory limit is enough for what the worker held with the small pictures of the samples."""
+        most, workers = self.trial.most_bytes, self._config.workers
+        if not most:
+            return
+        given = mapping(mapping(self._spec.get("resources")).get("limits")).get("memory")
+        limit, suggested = quantity(given), suggested_limit(workers, most)
+        held = f"{workers} worker{'s' if workers > 1 else ''} held {most / 2**20:.0f} MiB{' each' if workers > 1 else ''} here"
+        field = "spec.resources.limits.memory"
+        if given is None:
+            why = f"nothing keeps the function from taking all memory of the machine; {held}"
+            found = warning("resources.no-memory-limit", field, f"a limit, such as {suggested}", "nothing", why)
+        elif limit is not None and limit < container_bytes(workers, most):
+            why = f"{held}; over its limit the kernel kills a worker, and with it the container"
+            found = warning("resources.memory-limit", field, f"more, such as {suggested}", as_text(given), why)
+        else:
+            return
+        self.findings += located([found], "function.yaml")
 
     def _call_all(self) -> None:
         if self._config.kind == "tracker":
@@ -236,7 +268,9 @@ class _Attempt:
         body: bytes = b"",
     ) -> tuple[dict[str, Any], bytes]:
         try:
-            return self._process.ask({"step": step, **(header or {})}, body, limit)
+            answer = self._process.ask({"step": step, **(header or {})}, body, limit)
+            self.trial.most_bytes = max(self.trial.most_bytes, self._process.memory().most)
+            return answer
         except TimeoutError:
             why = "Nuclio gives up, and the container ends"
             if step == "call":

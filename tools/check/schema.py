@@ -13,7 +13,7 @@ import yaml
 from common.errors import describe
 from tools import durations
 from tools.check.findings import Finding, error, warning
-from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, nearest, shown
+from tools.check.values import CVAT_TIMEOUT, as_text, did_you_mean, nearest, quantity, shown
 
 _TYPES = {
     "string": "a text",
@@ -22,7 +22,6 @@ _TYPES = {
     "object": "an object",
     "array": "a list",
 }
-_QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 
 
 def compare(content: object, schema: str, field: str = "") -> tuple[Any, list[Finding]]:
@@ -119,7 +118,7 @@ def _seconds(value: object) -> float | None:
 
 
 _FORMATS = {
-    "quantity": lambda value: bool(_QUANTITY.fullmatch(as_text(value))),
+    "quantity": lambda value: quantity(value) is not None,
     "whole-quantity": lambda value: bool(re.fullmatch(r"\d+", as_text(value))),
     "port": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535,
     "timeout": lambda value: not isinstance(value, str) or not value or (_seconds(value) or 0) > 0,

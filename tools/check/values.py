@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from common.errors import describe
-from tools import durations
+from tools import durations, quantities
 
 CVAT_TIMEOUT = 120.0
 """Seconds after which CVAT gives up on a call."""
@@ -65,6 +66,21 @@ def event_timeout(spec: Mapping[Any, Any]) -> float:
         return max(durations.seconds(as_text(spec.get("eventTimeout"))), 0.0)
     except ValueError:
         return 0.0
+
+
+def quantity(value: object) -> Fraction | None:
+    """The number that a value of `spec.resources` stands for: bytes of memory, or CPUs.
+
+    Args:
+        value: A scalar of a YAML file.
+
+    Returns:
+        The number; None for what Kubernetes can't read.
+    """
+    try:
+        return quantities.parse(as_text(value))
+    except ValueError:
+        return None
 
 
 def runtime_minor(runtime: object) -> int | None:

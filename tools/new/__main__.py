@@ -28,17 +28,20 @@ from tools.check import has_errors, inspect_function
 from tools.check.report import Printer, wants_colour
 from tools.collection import shown
 from tools.draw import overlay
-from tools.new.function import Plan, write_function
+from tools.memory.measure import measure
+from tools.new.function import Plan, set_memory_limit, write_function
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
 from tools.new.repository import write_repository
 from tools.new.sample import PHOTOGRAPH, write_sample
 from tools.new.weights import Facts, read_weights
 from tools.sample import record
+from tools.workers.memory import suggested_limit
 
 CUSTOM = collection.COLLECTION / "custom"
 PICTURES = collection.ROOT / "out" / "new"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_NAME = 56
+_MEGAPIXELS = 24.0  # of the image with which a function's memory is measured
 _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
@@ -122,6 +125,8 @@ def make(settings: dict[str, str]) -> Made:
         (draft / place).mkdir(parents=True)
         write_function(draft / place, plan)
         _check(draft / place, target / place)
+        if plan.facts is not None:
+            _limit_memory(draft / place)
         shapes, drawing = _try(draft / place, plan, Path(settings.get("IMAGE") or PHOTOGRAPH))
         if "REPO" in settings:
             write_repository(draft, name)
@@ -227,6 +232,12 @@ def _check(draft: Path, target: Path) -> None:
     Printer(sys.stdout, colour=wants_colour(sys.stdout, dict(os.environ))).write(report)
     if has_errors(report.findings):
         raise StartupError(f"{shown(target)} was not made: the check above found errors")
+
+
+def _limit_memory(draft: Path) -> None:
+    most = measure(draft, {}, _MEGAPIXELS).most_large
+    if most:  # elsewhere than on Linux the usual limit stays
+        set_memory_limit(draft, suggested_limit(FunctionConfig.load(draft).workers, most))
 
 
 def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:

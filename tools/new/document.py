@@ -37,6 +37,8 @@ class Document:
     """Defaults of the options, by name."""
     own_packages: bool = False
     """Whether the image gets the packages of the function's own requirements.txt, which take their time to import."""
+    memory: str = "4Gi"
+    """The limit of the container."""
     commented: bool = False
     """Whether to keep the comments of the template."""
 
@@ -62,6 +64,7 @@ class Document:
             "options_remark": f"# {self.options_remark}",
             "environment": "\n".join(environment),
             "base_image": self.base_image,
+            "memory": self.memory,
             "directives": _INSTALL_REQUIREMENTS if self.own_packages else "",
         }
         return fill(template, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,22 @@ def write_function(folder: Path, plan: Plan) -> None:
     if plan.labels:
         raw = parse_labels(json.dumps(plan.labels)).to_raw()
         (folder / "labels.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def set_memory_limit(folder: Path, limit: str) -> None:
+    """Replaces the memory limit in a function's function.yaml.
+
+    Args:
+        folder: The function's, with the files that `write_function` wrote.
+        limit: The quantity, such as 2Gi.
+    """
+    path = folder / "function.yaml"
+    text, count = re.subn(
+        r"(?m)^(  resources:\n    limits:\n      memory: ).*$", rf"\g<1>{limit}", path.read_text("utf-8")
+    )
+    if count != 1:
+        raise ValueError(f"{path}: expected one memory limit, got {count}")
+    path.write_text(text, "utf-8")
 
 
 def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:

@@ -1,0 +1,1 @@
+"""Measures the memory of functions, for `resources` in their function.yaml."""

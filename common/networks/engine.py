@@ -119,7 +119,7 @@ def open_engine(
     }
     if is_openvino_file or engine != "auto":
         return makers["openvino" if is_openvino_file else engine]()
-    file = content_key(model) if isinstance(model, bytes) else f"{model} {Path(model).stat().st_size}"
+    file = content_key(model) if isinstance(model, bytes) else str(model)
     question = f"engine for {file}, {threads} threads, {precision}{', fixed sizes' if fixed else ''}"
     with shared_choice(question, tuple(makers)) as choice:
         if choice.made is None:

@@ -106,7 +106,7 @@ def test_choosing_when_the_image_is_built(tmp_path: Path, caplog: pytest.LogCapt
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="common"):
         LoadedFunction(directory)
-    (line,) = [text for text in caplog.messages if "found to be the faster engine before" in text]
+    (line,) = {text for text in caplog.messages if "found to be the faster engine before" in text}
     assert {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[answer] in line
 
 

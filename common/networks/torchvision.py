@@ -166,13 +166,30 @@ class Detection(TorchvisionHandler):
 
 
 class InstanceSegmentation(TorchvisionHandler):
-    """Masks."""
+    """Masks.
+
+    Torchvision makes a picture-sized float mask of everything that it finds, up to 100 things and whatever their scores: 10 GB
+    for a picture of 24 megapixels. Here that is done one by one, for what is asked for.
+    """
+
+    def _run(self, inputs: list[Any]) -> list[Output]:
+        self._model.transform.postprocess = _resize_boxes
+        outputs = super()._run(inputs)
+        for output, image in zip(outputs, inputs, strict=True):
+            output["image_hw"] = np.array(image.shape[-2:])
+        return outputs
 
     def _shape(self, output: Output, i: int, label: str, score: float) -> Shape | None:
-        # The masks are as large as the picture, but mean nothing beyond their box.
+        import torch
+        from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+        masks, boxes = (torch.from_numpy(output[name][i : i + 1]) for name in ("masks", "boxes"))
+        height, width = output["image_hw"].tolist()
+        full = paste_masks_in_image(masks, boxes, (height, width))[0, 0].numpy()
+        # It is as large as the picture, but means nothing beyond its box.
         (left, top), (right, bottom) = (np.floor(output["boxes"][i][:2]), np.ceil(output["boxes"][i][2:]))
         rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
-        inside = Mask.from_full(output["masks"][i, 0, rows, columns] >= _MASK_THRESHOLD, label=label, score=score)
+        inside = Mask.from_full(full[rows, columns] >= _MASK_THRESHOLD, label=label, score=score)
         return shifted(inside, columns.start, rows.start) if inside.bitmap.size else None
 
 
@@ -222,6 +239,16 @@ class KeypointDetection(TorchvisionHandler):
             for name, (x, y, _), seen in zip(self._joints[label], points, visible, strict=True)
         )
         return Skeleton(label=label, score=score, joints=joints)
+
+
+def _resize_boxes(found: list[dict[str, Any]], inner_hws: list[Any], image_hws: list[Any]) -> list[dict[str, Any]]:
+    """What torchvision does with the boxes of a network's input, and not with the masks: pixels of the pictures."""
+    from torchvision.models.detection.transform import resize_boxes
+
+    return [
+        {**each, "boxes": resize_boxes(each["boxes"], inner_hw, image_hw)}
+        for each, inner_hw, image_hw in zip(found, inner_hws, image_hws, strict=True)
+    ]
 
 
 def _published(variant: str) -> tuple[str, Any]:

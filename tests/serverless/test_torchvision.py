@@ -32,6 +32,7 @@ from common.serving import native
 from common.vision.mask import rle_to_mask
 from tests.scenes import png
 from tools.collection import COLLECTION
+from tools.memory.measure import measure
 from tools.wrapper import LoadedFunction
 from training.shapes.draw import draw_shapes
 
@@ -165,6 +166,15 @@ def test_polygons_are_those_beside_the_masks(files: Callable[[str], Path], image
     for mask, polygon in zip(masks, polygons, strict=True):
         assert polygon.type.value == "polygon"
         assert polygon.points == as_polygon(rle_to_mask(mask.points), 1.0).points_xy.round(2).ravel().tolist()
+
+
+def test_masks_of_a_large_picture_take_little_memory(files: Callable[[str], Path], image: np.ndarray) -> None:
+    """Torchvision holds a picture-sized float mask of each of up to 100 things at a time: here 4.8 GB, twice."""
+    name, _ = KINDS["instance_segmentation"]
+    settings = {"MODEL_PATH": str(files(name)), "VARIANT": name, "MIN_SIZE": str(MIN_SIZE), "THREADS": "1"}
+    measured = measure(DIRECTORY / "instance_segmentation", {**settings, "THRESHOLD": "0.05"}, 12)
+    assert not measured.refused
+    assert measured.most_large - measured.started < 1.5e9
 
 
 def test_pictures_together_give_what_each_gives_alone(files: Callable[[str], Path]) -> None:

@@ -35,13 +35,12 @@ from deploy.console import Console, DeploymentError, count, human_size, quoted
 from deploy.containers import DockerError, DockerHost, find_container
 from deploy.function_file import GPU_NAME, NAME
 from deploy.functions import Function, load
-from deploy.nuclio import Nuclio
+from deploy.nuclio import STORE, Nuclio
 from deploy.packages import ROOT
 
 SCRIPTS = "cvat-functions"
 """The folder of the scripts in a bundle."""
 _FORMAT = "2"
-_STORE = "nuclio-local-storage-reader"  # the container in which nuctl keeps its records
 _IMAGES, _SUMS, _NUCTL, _MANIFEST = "images.tar.gz", "SHA256SUMS", "nuctl", "manifest"
 _PIECE_BYTES = 1 << 20
 _KEPT_NUCTL = ROOT / "out" / "nuctl"
@@ -340,13 +339,11 @@ def _store_image(nuclio: Nuclio, console: Console) -> str:
     """The image of nuctl's store, which nuctl starts when it is asked anything: whatever this version of nuctl calls it."""
     nuclio.ask("get", "projects")
     try:
-        container = find_container(_STORE)
+        container = find_container(STORE)
     except DockerError as error:
         raise DeploymentError(str(error), "docker info shows more") from error
     if container is None and not console.dry_run:
-        raise DeploymentError(
-            f"nuctl's store ({_STORE}) does not run: its image is needed too", f"docker start {_STORE}"
-        )
+        raise DeploymentError(f"nuctl's store ({STORE}) does not run: its image is needed too", f"docker start {STORE}")
     return container.image if container else ""
 
 

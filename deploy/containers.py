@@ -14,6 +14,8 @@ FUNCTION_PORT = 8080
 """The port inside each function's container."""
 DASHBOARD_PORT = 8070
 """The port inside the dashboard's container."""
+HERE = "127.0.0.1"
+"""The address of Docker's host when that is this machine."""
 _TIMEOUT_S = 30
 
 
@@ -83,7 +85,7 @@ class DockerHost:
     """All containers by name, stopped ones too."""
     problem: str = ""
     """Why Docker did not answer; "" when it did."""
-    address: str = "127.0.0.1"
+    address: str = HERE
     """Where published ports can be reached."""
 
     @property
@@ -132,7 +134,7 @@ def docker_address(environment: Mapping[str, str] = os.environ) -> str:
         environment: DOCKER_HOST says where Docker runs.
     """
     match = re.match(r"(?:tcp|ssh)://(?:[^@/]*@)?([^:/]+)", environment.get("DOCKER_HOST", ""))
-    return match[1] if match else "127.0.0.1"
+    return match[1] if match else HERE
 
 
 def ask_docker(environment: Mapping[str, str] = os.environ) -> DockerHost:

@@ -45,7 +45,7 @@ def build_base_images(
     for base in bases:
         users = [each.deployment for each in functions if each.base == base.name]
         recorded = next((each.python for each in users if each.python), None)
-        python = base_image.python_image(base.name, options.python, commands, recorded=recorded)
+        python = _python_image(base, options, commands, console, recorded)
         _build(base, python, host.torch_index, commands, console, logs)
         for registry in dict.fromkeys(each.registry or options.registry for each in users):
             if registry and options.on_kubernetes:
@@ -72,7 +72,7 @@ def base_only(options: Options, commands: Commands, console: Console, logs: Path
     console.heading("Base images")
     use_own_builder(console, commands)
     index = torch_index.choose([base], commands, console)
-    _build(base, base_image.python_image(base.name, options.python, commands), index, commands, console, logs)
+    _build(base, _python_image(base, options, commands, console), index, commands, console, logs)
     if options.on_kubernetes and options.registry:
         _push(base, options.registry, commands)
 
@@ -123,9 +123,16 @@ def _below(path: Path) -> Iterator[Path]:
                 yield from _below(child)
 
 
+def _python_image(
+    base: BaseImage, options: Options, commands: Commands, console: Console, recorded: str | None = None
+) -> str:
+    python = base_image.python_image(base.name, options.python, commands, recorded=recorded)
+    if python not in (options.python, base_image.DEFAULT_PYTHON):
+        console.line(f"  {base.name} starts from {python}, as before; --python IMAGE takes another")
+    return python
+
+
 def _build(base: BaseImage, python: str, index: str, commands: Commands, console: Console, logs: Path) -> None:
-    if python not in (base_image.DEFAULT_PYTHON, os.environ.get("PYTHON_IMAGE")):
-        console.line(f"  {base.name} starts from {python}; --python IMAGE takes another")
     log = logs / f"{base.name.split(':')[0]}.log"
     if not console.dry_run:
         log.write_text("", encoding="utf-8")
@@ -157,8 +164,9 @@ def _arguments(base: BaseImage, python: str, index: str) -> Iterator[str]:
 
 def _source(base: BaseImage) -> str:
     """The command that packs the same, for a person who pastes it."""
-    words = ["tar", "--exclude=__pycache__", "-c"]
-    for folder, name in _sources(base):
+    (folder, name), *others = _sources(base)
+    words = ["tar", "-C", str(folder), "--exclude=__pycache__", "-c", name]
+    for folder, name in others:
         words += ["-C", str(folder), name]
     return quoted(words)
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.commands import NOT_FOUND, Commands, Done
+from deploy.commands import NOT_FOUND, Commands, Done, shortened
 from deploy.console import DeploymentError
 from deploy.deployment import Deployment, of_record
 from deploy.function_file import Fields, at, http_trigger
 
 PROJECT = "cvat"
 """The one project whose functions CVAT lists."""
+STORE = "nuclio-local-storage-reader"
+"""The container in which nuctl reads its records on Docker."""
+_REASON_WIDTH = 300
 UNDER_WAY = ("building", "waitingForBuild", "waitingForResourceConfiguration", "configuringResources")
 """States in which Nuclio refuses to deploy a function. An interrupted deployment leaves one behind."""
 
@@ -92,7 +95,7 @@ class Nuclio:
         """
         done = self.ask("get", "function", "-l", f"nuclio.io/project-name={PROJECT}", "-o", "json")
         if not done.ok:
-            raise DeploymentError(f"nuctl can't list functions: {done.last_words}", store_remedy(done))
+            raise DeploymentError(f"nuctl can't list functions: {reason_of(done)}", store_remedy(done))
         return [record for record in _records(done.output) if record.name]
 
     def function(self, name: str) -> Record | None:
@@ -109,7 +112,7 @@ class Nuclio:
             return next((record for record in _records(done.output) if record.name == name), None)
         if "No functions found" in done.errors + done.output:
             return None
-        raise DeploymentError(f"nuctl can't say whether {name} is deployed: {done.last_words}", store_remedy(done))
+        raise DeploymentError(f"nuctl can't say whether {name} is deployed: {reason_of(done)}", store_remedy(done))
 
     def has_project(self) -> bool:
         """Whether CVAT's project is there."""
@@ -125,7 +128,7 @@ class Nuclio:
             return
         done = self.change("create", "project", PROJECT)
         if not done.ok:
-            raise DeploymentError(f"nuctl can't make the project {PROJECT}: {done.last_words}", store_remedy(done))
+            raise DeploymentError(f"nuctl can't make the project {PROJECT}: {reason_of(done)}", store_remedy(done))
 
     def delete(self, name: str, *, log: Path | None = None, shielded: bool = False) -> Done:
         """Deletes a function and its container, in whatever state they are.
@@ -177,6 +180,16 @@ class Nuclio:
     @property
     def _where(self) -> tuple[str, ...]:
         return "--platform", self.platform, "--namespace", self.namespace
+
+
+def reason_of(done: Done) -> str:
+    """Why a call of nuctl failed, in one line: what Docker said, where it was Docker that failed.
+
+    Args:
+        done: The call.
+    """
+    said = re.search(r"docker: (Error response from daemon: .+)", done.errors + done.output)
+    return shortened(said[1].strip(), _REASON_WIDTH) if said else done.last_words
 
 
 def store_remedy(done: Done) -> str:

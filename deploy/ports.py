@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from deploy.console import Console, DeploymentError
-from deploy.containers import FUNCTION_PORT, Container
+from deploy.containers import FUNCTION_PORT, HERE, Container
 from deploy.function_file import at, http_trigger
 from deploy.functions import Function
 from deploy.listeners import port_user
@@ -18,7 +18,6 @@ from deploy.options import Options
 from deploy.preflight import Host
 
 _RANGE = 1000
-_HERE = "127.0.0.1"
 
 
 def assign(
@@ -114,7 +113,7 @@ class _Ports:
 
     def _program(self, port: int) -> str:
         """The program on this machine that listens on a port; "" where Docker's ports are on another."""
-        return port_user(port) if self._docker.address == _HERE else ""
+        return port_user(port) if self._docker.address == HERE else ""
 
 
 def _fixed_port(function: Function) -> int | None:

@@ -14,8 +14,9 @@ from deploy.base_image import BaseImage
 from deploy.bundle import Bundle
 from deploy.commands import NOT_FOUND, Commands
 from deploy.console import Console, DeploymentError, count, quoted
-from deploy.containers import DockerHost, ask_docker, docker_address
+from deploy.containers import HERE, DockerHost, ask_docker, docker_address
 from deploy.disk import Need, check_disk, need_of_build, need_of_bundle
+from deploy.function_file import at
 from deploy.functions import Function
 from deploy.gpu import check_gpu
 from deploy.local_images import find_image
@@ -29,7 +30,7 @@ from deploy.network import (
     network_exists,
     start_command,
 )
-from deploy.nuclio import Nuclio, store_remedy
+from deploy.nuclio import PROJECT, STORE, Nuclio, reason_of, store_remedy
 from deploy.nuctl_program import find_nuctl
 from deploy.options import Options
 
@@ -51,6 +52,8 @@ class Host:
     """The network of CVAT; None without one, and on Kubernetes."""
     store: dict[str, str] = field(default_factory=dict)
     """The variables that tell functions where CVAT's store is."""
+    has_project: bool = False
+    """Whether Nuclio is known to have CVAT's project."""
     torch_index: str = ""
     """The index that base images for the CPU take torch from; "" for pip's own."""
 
@@ -126,6 +129,8 @@ def check(
         _check_nuclio(host, options, commands, console)
     if options.on_kubernetes:
         host.dashboard = _dashboard_of_cluster(options, console)
+    elif host.docker.address == HERE:
+        _check_volumes(functions, console)
     if options.weights:
         _check_weights_folder(options.weights, options.user or _DEFAULT_USER, console)
     _end_when_missing(console)
@@ -244,15 +249,36 @@ def _check_gpu(
 def _check_nuclio(host: Host, options: Options, commands: Commands, console: Console) -> None:
     done = Nuclio(commands, host.nuctl, options.platform, options.namespace).ask("get", "projects")
     if done.ok:
-        return
-    if options.on_kubernetes:
+        host.has_project = re.search(rf"\| *{PROJECT} *(\||$)", done.output, re.MULTILINE) is not None
+        if not options.on_kubernetes:
+            _check_image_of_store(host.docker, commands, console)
+    elif options.on_kubernetes:
         console.bad(
-            f"Nuclio in the cluster does not answer nuctl: {done.last_words}",
+            f"Nuclio in the cluster does not answer nuctl: {reason_of(done)}",
             f"kubectl -n {options.namespace} get pods shows whether it runs; kubectl config current-context which cluster "
             "is meant",
         )
     else:
-        console.bad(f"nuctl can't read what is deployed: {done.last_words}", store_remedy(done))
+        console.bad(f"nuctl can't read what is deployed: {reason_of(done)}", store_remedy(done))
+
+
+def _check_image_of_store(docker: DockerHost, commands: Commands, console: Console) -> None:
+    """A deployment starts it once more when the old container of a function is gone already."""
+    store = docker.containers.get(STORE)
+    if store and store.running and find_image(store.image, commands) is None:
+        console.bad(
+            f"the image in which nuctl keeps its records is gone, and each deployment needs it: {store.image}",
+            f"docker pull {store.image}; without a network: docker save it on another machine, docker load it here",
+        )
+
+
+def _check_volumes(functions: Sequence[Function], console: Console) -> None:
+    """What a function.yaml mounts must be there: Nuclio would find out when the old container is gone already."""
+    for function in functions:
+        for volume in at(function.content, "spec", "volumes") or []:
+            path = at(volume, "volume", "hostPath", "path")
+            if path and not Path(path).exists():
+                console.bad(f"{function.name} mounts what is not there: {path}", "make it, or change spec.volumes")
 
 
 def _dashboard_of_cluster(options: Options, console: Console) -> str:

@@ -55,7 +55,7 @@ def choose(
         return known or index
     console.note(
         f"PyTorch's index of CPU wheels ({index}) can't be reached: the image of {needing[0].framework} gets PyPI's torch "
-        "with CUDA, about 4 GB larger",
+        "with CUDA, about 2 GB larger",
         f"behind a proxy: HTTPS_PROXY=...; a mirror of that index: {VARIABLE}=URL",
     )
     return ""

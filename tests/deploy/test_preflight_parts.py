@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -105,12 +106,60 @@ def test_a_dry_run_goes_on_where_nothing_is_installed(programs, capsys, monkeypa
 
 def test_the_image_of_nuctls_store_is_named_with_the_way_to_get_it(programs, capsys):
     image = "gcr.io/iguazio/alpine:3.20"
-    programs.write("nuctl", NUCTL % f"echo \"Unable to find image '{image}' locally: no such host\" >&2; exit 1")
+    refused = "docker: Error response from daemon: Get https://gcr.io/v2/: dial tcp: lookup gcr.io: no such host."
+    said = f"Unable to find image '{image}' locally\\n{refused}\\n    ...\\nFailed to get projects"
+    programs.write("nuctl", NUCTL % f'printf "{said}" >&2; exit 1')
     with pytest.raises(DeploymentError, match="1 thing missing"):
         check(programs)
     said = capsys.readouterr().out
-    assert "MISSING nuctl can't read what is deployed: " in said
+    assert "MISSING nuctl can't read what is deployed: Error response from daemon: Get https://gcr.io/v2/" in said
     assert f"docker pull {image} && docker save {image}" in said
+
+
+STORE = {
+    "Name": "/nuclio-local-storage-reader",
+    "State": {"Running": True},
+    "Config": {"Image": "gcr.io/x/alpine:3.20"},
+}
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_the_image_of_nuctls_store_must_still_be_here(programs, capsys, is_here):
+    script = DOCKER.replace('"ps "*) ;;', '"ps "*) echo 1 ;;').replace(
+        "*) exit 1",
+        f'"inspect "*) echo \'{json.dumps([STORE])}\' ;;\n  "image inspect") {"echo [{}]" if is_here else "exit 1"} ;;\n  *) exit 1',
+    )
+    programs.write("docker", script)
+    if is_here:
+        check(programs)
+        return
+    with pytest.raises(DeploymentError, match="1 thing missing"):
+        check(programs)
+    assert "docker pull gcr.io/x/alpine:3.20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "has_project"),
+    [
+        (" NAMESPACE | NAME    \n nuclio    | cvat    \n nuclio    | default \n", True),
+        (" NAMESPACE | NAME    \n nuclio    | cvat-old \n cvat    | default \n", False),
+        ("No projects found", False),
+    ],
+)
+def test_whether_cvats_project_is_there(programs, table, has_project):
+    programs.write("nuctl", NUCTL % f"echo '{table}'")
+    assert check(programs).has_project is has_project
+
+
+def test_a_volume_of_a_function_that_is_not_there(programs, capsys, tmp_path):
+    def mounting(path):
+        volume = {"volume": {"name": "data", "hostPath": {"path": str(path)}}, "volumeMount": {"mountPath": "/data"}}
+        return Function("finder", "detector", {"spec": {"volumes": [volume]}}, Path("/f"), "cpu", "", "", "cvat.finder")
+
+    check(programs, [mounting(tmp_path)])
+    with pytest.raises(DeploymentError, match="1 thing missing"):
+        check(programs, [mounting(tmp_path / "none")])
+    assert f"MISSING finder mounts what is not there: {tmp_path}/none" in capsys.readouterr().out
 
 
 def test_weights_that_the_function_cannot_read(programs, capsys, tmp_path):

@@ -85,7 +85,7 @@ def test_a_proxy_that_refuses_it(programs, index, capsys):
     assert chosen(programs, index) == ""
     said = capsys.readouterr().out
     assert f"PyTorch's index of CPU wheels ({index}) can't be reached" in said
-    assert "4 GB larger" in said
+    assert "2 GB larger" in said
     assert "TORCH_INDEX_URL=URL" in said
 
 

@@ -37,6 +37,7 @@ from deploy.function_file import GPU_NAME, NAME
 from deploy.functions import Function, load
 from deploy.nuclio import STORE, Nuclio
 from deploy.packages import ROOT
+from deploy.verify import CHECK_FILES
 
 SCRIPTS = "cvat-functions"
 """The folder of the scripts in a bundle."""
@@ -46,10 +47,8 @@ _PIECE_BYTES = 1 << 20
 _KEPT_NUCTL = ROOT / "out" / "nuctl"
 _PACKED = (
     *("deploy_cpu.sh", "deploy_gpu.sh", "deploy", "compose.yaml", "LICENSE"),
-    *("tools/__init__.py", "tools/durations.py", "serverless/collection.py"),
     *("docs/deploy.md", "docs/nuctl.md", "docs/scaling.md", "docs/troubleshooting.md"),
-    # What goes into a container to check a function's reply.
-    *("tools/wrapper.py", "tools/collection.py", "tools/check", "tools/workers"),
+    *CHECK_FILES,
 )
 _NOT_PACKED = ("__pycache__", "deploy/ci", "deploy/try_images", "deploy/samples/make.py", "deploy/Dockerfile")
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Callable
 
 from deploy.console import Console, DeploymentError, quoted
 
@@ -98,6 +98,7 @@ class Commands:
         source: str = "",
         environment: Mapping[str, str] | None = None,
         shielded: bool = False,
+        show: Callable[[str], None] | None = None,
     ) -> Done:
         """Runs a command that changes something; in a dry run it is printed instead, and counts as done.
 
@@ -108,6 +109,7 @@ class Commands:
             source: The command that a shell would pipe into it, for a dry run.
             environment: Variables beyond those of this process.
             shielded: Whether an interruption waits for its end: for what brings a function back.
+            show: Called with each line of its output as it comes.
 
         Raises:
             Interrupted: The run was interrupted; the command and its children have ended.
@@ -120,12 +122,15 @@ class Commands:
         file = log or self.scratch / f"{threading.get_ident()}.log"
         file.touch()
         start = file.stat().st_size
+        lines = _NewLines(file, start, show) if show else None
         with file.open("ab") as output:
             try:
                 process = self.start(*words, output=output, data=data, environment=environment)
             except OSError as error:
                 return _not_run(words[0], error)
-            self.wait(process, shielded=shielded)
+            self.wait(process, shielded=shielded, meanwhile=lines.look if lines else None)
+        if lines:
+            lines.look(ended=True)
         with file.open("rb") as written:
             written.seek(start)
             return Done(process.returncode, _text(written.read()))
@@ -208,12 +213,19 @@ class Commands:
                 if piece:
                     yield piece
 
-    def wait(self, process: subprocess.Popen[bytes], *, shielded: bool = False) -> int:
+    def wait(
+        self,
+        process: subprocess.Popen[bytes],
+        *,
+        shielded: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> int:
         """Waits for a command's end.
 
         Args:
             process: The command.
             shielded: Whether it may go on after an interruption.
+            meanwhile: Called several times a second.
 
         Returns:
             Its exit status.
@@ -228,9 +240,28 @@ class Commands:
                 if self.stop.is_set() and not shielded:
                     end(process)
                     raise Interrupted from None
+                if meanwhile:
+                    meanwhile()
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, "TMPDIR": str(self.scratch), **more}
+
+
+class _NewLines:
+    """The lines that are added to a file."""
+
+    def __init__(self, file: Path, start: int, show: Callable[[str], None]):
+        self._file, self._position, self._show = file, start, show
+
+    def look(self, *, ended: bool = False) -> None:
+        """Hands on the lines that are new; at the end also one without a line feed."""
+        with self._file.open("rb") as written:
+            written.seek(self._position)
+            new = written.read()
+        new = new if ended else new[: new.rfind(b"\n") + 1]
+        self._position += len(new)
+        for line in _text(new).splitlines():
+            self._show(line)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -58,6 +58,8 @@ class Container:
     """Why Docker could not start it, such as a port that is taken."""
     out_of_memory: bool = False
     """Whether the kernel has killed it to free memory."""
+    memory_limit: int = 0
+    """Bytes that it may use; 0 without a limit."""
     health: Health | None = None
     """None without a health check."""
     restart: str = "no"
@@ -215,6 +217,7 @@ def _container(item: Mapping[str, Any]) -> Container:
         exit_code=int(state.get("ExitCode") or 0),
         error=str(state.get("Error") or ""),
         out_of_memory=bool(state.get("OOMKilled")),
+        memory_limit=int(host.get("Memory") or 0),
         health=_health(state, config),
         restart=str((host.get("RestartPolicy") or {}).get("Name") or "no"),
         restarts=int(item.get("RestartCount") or 0),

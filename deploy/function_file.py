@@ -46,13 +46,22 @@ def write(path: Path, content: Fields) -> None:
 
     Args:
         path: Where.
-        content: What; as YAML where PyYAML is at hand, else as JSON.
+        content: What.
+    """
+    path.write_text(text_of(content), encoding="utf-8")
+
+
+def text_of(content: Fields) -> str:
+    """The text of a file: YAML where PyYAML is at hand, else JSON.
+
+    Args:
+        content: What it holds.
     """
     yaml = yaml_module(fetch=False)
-    text = (
-        json.dumps(content, indent=2) if yaml is None else yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    )
-    path.write_text(text + "\n", encoding="utf-8")
+    if yaml is None:
+        # Readers of YAML don't take the two \\u escapes by which JSON writes a character beyond U+FFFF.
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def at(content: object, *keys: str) -> Any:

@@ -1,0 +1,24 @@
+"""Files that nuctl and the checks read, with PyYAML and without."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from deploy import function_file
+
+CONTENT = {"metadata": {"name": "finder", "annotations": {"name": "Fïnder 🔎", "port": "0123"}}, "spec": {"env": [1]}}
+
+
+@pytest.mark.parametrize("with_yaml", [True, False])
+def test_a_file_is_read_back(with_yaml: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_yaml:
+        monkeypatch.setattr(function_file, "yaml_module", lambda fetch=True: None)
+    text = function_file.text_of(CONTENT)
+    assert text.endswith("\n")
+    assert yaml.safe_load(text) == CONTENT
+    assert text.startswith("{") != with_yaml
+    if not with_yaml:
+        assert json.loads(text) == CONTENT

@@ -30,6 +30,7 @@ CHECK_FILES = (
     "tools/check",
     "tools/collection.py",
     "tools/durations.py",
+    "tools/quantities.py",
     "tools/workers",
     "tools/wrapper.py",
 )

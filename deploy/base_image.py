@@ -11,9 +11,8 @@ from deploy.commands import Commands
 from deploy.console import DeploymentError
 from deploy.functions import COLLECTION, Function, frameworks
 from deploy.local_images import find_image
+from deploy.packages import DEFAULT_PYTHON_IMAGE
 
-DEFAULT_PYTHON = "python:3.11-slim"
-"""The image that base images start from, unless told otherwise."""
 PYTHON_LABEL = "cvat-functions.python"
 """The label of a base image that names the image it was started from."""
 TORCH_LABEL = "cvat-functions.torch"
@@ -87,4 +86,4 @@ def python_image(base_image: str, given: str | None, commands: Commands, *, reco
     if given:
         return given
     here = find_image(base_image, commands)
-    return (here.labels.get(PYTHON_LABEL) if here else "") or recorded or DEFAULT_PYTHON
+    return (here.labels.get(PYTHON_LABEL) if here else "") or recorded or DEFAULT_PYTHON_IMAGE

@@ -91,14 +91,19 @@ class DockerHost:
     """Where published ports can be reached."""
 
     @property
-    def dashboard(self) -> Container | None:
-        """The container of Nuclio's dashboard; a running one takes precedence."""
+    def dashboards(self) -> list[Container]:
+        """The containers of Nuclio's dashboard, running ones first."""
         found = [
             c
             for c in self.containers.values()
             if re.search(r"(^|/)dashboard:", c.image) and "nuclio" in f"{c.name} {c.image}"
         ]
-        return min(found, key=lambda c: c.status != "running", default=None)
+        return sorted(found, key=lambda c: c.status != "running")
+
+    @property
+    def dashboard(self) -> Container | None:
+        """The container of Nuclio's dashboard; a running one takes precedence."""
+        return next(iter(self.dashboards), None)
 
     def of_function(self, name: str, namespace: str) -> Container | None:
         """The container of a function.

@@ -15,7 +15,7 @@ from deploy.console import Console, DeploymentError, human_size, quoted
 from deploy.functions import Function
 from deploy.local_images import find_image
 from deploy.options import Options
-from deploy.packages import ROOT
+from deploy.packages import DEFAULT_PYTHON_IMAGE, ROOT
 from deploy.preflight import Host, find_docker, use_own_builder
 
 _FILES = ("Dockerfile", "base_packages.py")
@@ -127,7 +127,7 @@ def _python_image(
     base: BaseImage, options: Options, commands: Commands, console: Console, recorded: str | None = None
 ) -> str:
     python = base_image.python_image(base.name, options.python, commands, recorded=recorded)
-    if python not in (options.python, base_image.DEFAULT_PYTHON):
+    if python not in (options.python, DEFAULT_PYTHON_IMAGE):
         console.line(f"  {base.name} starts from {python}, as before; --python IMAGE takes another")
     return python
 

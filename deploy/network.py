@@ -87,6 +87,12 @@ def find_dashboard(docker: DockerHost, given: str, start: str, console: Console)
         Its address; "" when it can't be reached from here.
     """
     address = given or dashboard_address(docker)
+    running = [each.name for each in docker.dashboards if each.running]
+    if len(running) > 1 and not given:
+        others = ", ".join(running[1:])
+        console.note(
+            f"several dashboards of Nuclio run: {running[0]} is used, not {others}", "--dashboard URL names one"
+        )
     if is_dashboard(address):
         console.good(f"{f'Nuclio{chr(39)}s dashboard {dashboard_version(docker)}'.strip()} at {address}")
         return address

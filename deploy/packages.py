@@ -19,9 +19,10 @@ from typing import Any
 from deploy.console import DeploymentError
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_PYTHON_IMAGE = "python:3.11-slim"
+"""The image that base images start from, unless told otherwise."""
 FOLDER = ROOT / "out" / "deploy" / "packages"
 _REQUIREMENTS = Path(__file__).parent / "requirements.txt"
-_PYTHON_IMAGE = "python:3.11-slim"
 _PIP = ("python", "-m", "pip")
 _QUICK = ("--quiet", "--disable-pip-version-check", "--no-deps", "--retries", "1")
 _TIMEOUT_S = 300
@@ -83,7 +84,7 @@ def _fetch_by_docker(folder: Path) -> str:
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"):
         command += ["--env", name] if name in os.environ else []
     script = f"{' '.join((*_PIP, 'download', *_QUICK))} --only-binary :all: --dest /tmp/wheels -r /dev/stdin >&2 && cat /tmp/wheels/*.whl"
-    command += [os.environ.get("PYTHON_IMAGE", _PYTHON_IMAGE), "sh", "-c", script]
+    command += [os.environ.get("PYTHON_IMAGE", DEFAULT_PYTHON_IMAGE), "sh", "-c", script]
     done, problem = _run(command, _REQUIREMENTS.read_bytes())
     if done is None:
         return problem

@@ -33,6 +33,7 @@ from deploy.network import (
 from deploy.nuclio import PROJECT, STORE, Nuclio, reason_of, store_remedy
 from deploy.nuctl_program import find_nuctl
 from deploy.options import Options
+from deploy.packages import DEFAULT_PYTHON_IMAGE
 
 _DEFAULT_USER = "1000:1000"
 
@@ -125,7 +126,7 @@ def check(
         check_disk(_room_needed(options, bases, host.torch_index, commands), commands, console)
         if options.device == "gpu" and not options.on_kubernetes:
             _check_gpu(functions, bases, options, commands, console)
-    if host.nuctl_version and not host.docker.problem:
+    if host.nuctl_version and (options.on_kubernetes or not host.docker.problem):
         _check_nuclio(host, options, commands, console)
     if options.on_kubernetes:
         host.dashboard = _dashboard_of_cluster(options, console)
@@ -238,12 +239,12 @@ def _check_gpu(
 ) -> None:
     """Tries the GPU in an image that is here, or else in the Python image, which the build pulls in any case."""
     pythons = [base_image.python_image(base.name, options.python, commands) for base in bases[:1]]
-    candidates = [*pythons, *(each.base for each in functions if each.base), *(each.image for each in functions)]
-    here = next((name for name in dict.fromkeys(candidates) if find_image(name, commands)), None)
+    candidates = [*pythons, *(base.name for base in bases)] or [each.image for each in functions]
+    here = next((name for name in candidates if find_image(name, commands)), None)
     if here is None and options.bundle:
         console.note("the GPU is not tried: no image is here yet to start a container from")
         return
-    check_gpu(here or (pythons or [options.python or base_image.DEFAULT_PYTHON])[0], commands, console)
+    check_gpu(here or (pythons or [options.python or DEFAULT_PYTHON_IMAGE])[0], commands, console)
 
 
 def _check_nuclio(host: Host, options: Options, commands: Commands, console: Console) -> None:

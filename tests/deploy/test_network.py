@@ -83,6 +83,16 @@ def test_the_dashboard_is_reported_with_its_version(address, programs, capsys):
     assert f"ok      Nuclio's dashboard 1.15.9 at {address}" in capsys.readouterr().out
 
 
+def test_several_dashboards(address, programs, capsys):
+    both = docker(
+        dashboard(name="nuclio"), dashboard(name="nuclio-old"), dashboard(name="nuclio-stopped", running=False)
+    )
+    network.find_dashboard(both, "", "start it", programs.console)
+    assert "several dashboards of Nuclio run: nuclio is used, not nuclio-old" in capsys.readouterr().out
+    network.find_dashboard(both, address, "start it", programs.console)
+    assert "several" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("containers", "said"),
     [

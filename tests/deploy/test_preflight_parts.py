@@ -221,6 +221,36 @@ def test_the_folder_of_this_command_line_is_not_looked_at_twice(programs, tmp_pa
     assert programs.console.missing == 0
 
 
+def test_the_gpu_is_tried_in_an_image_that_is_here(programs, capsys, tmp_path):
+    bundle = tmp_path / "bundle.tar"
+    bundle.touch()
+    options = Options("gpu", bundle=bundle, dashboard="http://127.0.0.1:9")
+    preflight.check(programs.console, programs.commands, options, [function()])
+    assert "note    the GPU is not tried: no image is here yet" in capsys.readouterr().out
+    script = DOCKER.replace(
+        "*) exit 1", """"image inspect") echo '[{}]' ;; "run "*) echo "$*" >run; echo 'GPU 0: X (1)' ;; *) exit 1"""
+    )
+    programs.write("docker", script)
+    preflight.check(programs.console, programs.commands, options, [function()])
+    assert "ok      GPU: 1 (X)" in capsys.readouterr().out
+    assert " --entrypoint nvidia-smi cvat.finder -L" in (programs.scratch / "run").read_text()
+
+
+def test_a_cluster(programs, capsys):
+    programs.write("nuctl", NUCTL % "echo 'Error - connection refused' >&2; exit 1")
+    with pytest.raises(DeploymentError, match="2 things missing"):
+        check(programs, platform="kube", namespace="labels", weights=None)
+    said = capsys.readouterr().out
+    assert "MISSING Nuclio in the cluster does not answer nuctl: Error - connection refused" in said
+    assert "kubectl -n labels get pods" in said
+    assert "MISSING Nuclio's dashboard can't be reached at http://127.0.0.1:9" in said
+    assert "kubectl -n labels port-forward service/nuclio-dashboard 8070:8070" in said
+    assert "network" not in said
+    programs.write("nuctl", NUCTL % "echo nothing")
+    programs.console.missing = 0
+    assert check(programs, platform="kube", verify=False).network is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

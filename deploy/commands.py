@@ -233,15 +233,17 @@ class Commands:
         Raises:
             Interrupted: The run was interrupted; the command and its children have been ended.
         """
-        while True:
-            try:
-                return process.wait(_POLL_S)
-            except subprocess.TimeoutExpired:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(_POLL_S)
                 if self.stop.is_set() and not shielded:
-                    end(process)
-                    raise Interrupted from None
+                    raise Interrupted
                 if meanwhile:
                     meanwhile()
+        except BaseException:
+            end(process)
+            raise
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, "TMPDIR": str(self.scratch), **more}

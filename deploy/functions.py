@@ -40,6 +40,8 @@ class Function:
     """The options that it is deployed with."""
     port: int | None = None
     """Its port on the host; None on Kubernetes."""
+    is_named: bool = False
+    """Whether it was asked for by its name, not as one of a folder or of the collection."""
 
     @property
     def repository(self) -> str:
@@ -84,6 +86,7 @@ def find(arguments: Sequence[str], device: str) -> list[Function]:
             raise DeploymentError(f"{argument}: there is no function.yaml in it", status=2)
         for directory in directories:
             function = load(directory, device)
+            function.is_named = len(directories) == 1
             other = found.setdefault(function.name, function)
             if other.directory != directory:
                 cause = f"two functions have the name {function.name}: {other.directory} and {directory}"

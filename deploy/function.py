@@ -1,0 +1,367 @@
+"""Deploys one function: builds its image, starts it in place of the old version, tries it.
+
+What runs stays untouched until the new image is built. From then on a failure or an interruption brings the old version
+back: its image has a tag of its own, and its configuration is what Nuclio kept of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy import function_file, kubernetes, weights
+from deploy.cause import explain, log_end
+from deploy.commands import Commands, Interrupted
+from deploy.configuration import USER, configured
+from deploy.console import Console, DeploymentError, quoted
+from deploy.containers import Container, DockerError, find_container
+from deploy.function_file import Fields
+from deploy.functions import Function, repository_of
+from deploy.nuclio import PROJECT, UNDER_WAY, Nuclio, Record
+from deploy.options import Options
+from deploy.preflight import Host
+from deploy.verify import ReplyError, Trial, try_function
+
+_STAMP_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}(-gpu)?")
+_NOT_RESTORED = (*UNDER_WAY, "error", "imported")
+_LOG_LINES = "400"
+_MOST_FINDINGS = 8
+
+
+@dataclass
+class Run:
+    """What all functions of a run share."""
+
+    options: Options
+    console: Console
+    commands: Commands
+    host: Host
+    nuclio: Nuclio
+    logs: Path
+    """The folder of the logs."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """The functions that Nuclio has, by name, before anything is changed."""
+    functions: Sequence[Function] = ()
+    """Those to deploy, in order."""
+    stamp: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+    """The tag of this run's images."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What has become of a function."""
+
+    state: str
+    """"ready", "failed" or "interrupted"; in a dry run "ready"."""
+    cause: str = ""
+    """Why it is not ready."""
+    trial: Trial | None = None
+    """The answer to the sample image; None when none was sent."""
+    image: str = ""
+    """The image that it runs."""
+
+
+class FunctionDeployment:
+    """The deployment of one function."""
+
+    def __init__(self, run: Run, function: Function):
+        """Changes nothing.
+
+        Args:
+            run: The run.
+            function: The function.
+        """
+        self._run, self._function, self._name = run, function, function.name
+        self._log = run.logs / f"{function.name}.log"
+        self._old = run.records.get(function.name)
+        self._old_container = self._container()
+        self._began = time.monotonic()
+        self._is_touched = False  # whether Nuclio has been told to replace the old version
+        self._built = ""
+        self._container_log = ""
+        self._fate_of_old = ""
+
+    def deploy(self) -> Result:
+        """Deploys the function, prints how that goes, and says how it went."""
+        try:
+            if self._run.commands.stop.is_set():
+                raise Interrupted
+            self._log.write_text("")
+            if self._run.options.build and self._function.directory:
+                self._fetch_weights()
+                self._build()
+            image = self._image_to_run()
+            trial = self._replace(image)
+        except Interrupted:
+            self._remove_image(self._built)
+            return Result("interrupted", "interrupted")
+        except DeploymentError as error:
+            self._report(error)
+            return Result(
+                "failed", error.cause, image=self._old.image if self._fate_of_old and self._old else self._built
+            )
+        if not self._run.console.dry_run:
+            self._tidy_images(image)
+            self._say_ready(trial)
+        return Result("ready", trial=trial, image=image)
+
+    def _fetch_weights(self) -> None:
+        if self._function.deployment.weights:
+            return
+        try:
+            weights.fetch(self._function, self._run.commands, self._run.console, self._log)
+        except DeploymentError as error:
+            remedy = "with weights of your own: --weights DIR; without a network: --offline"
+            raise DeploymentError(f"its weights can't be fetched: {error.cause}", error.remedy or remedy) from error
+
+    def _build(self) -> None:
+        """Builds the image under this run's tag; nothing that runs is touched."""
+        function, directory = self._function, self._function.directory
+        assert directory is not None
+        self._say("building")
+        if function.deployment.weights or function.has_own_gpu_file:
+            directory = weights.stage(function, self._run.commands.scratch / "stage")
+        words = ["build", self._name, "--path", str(directory), "--file", str(directory / function_file.NAME)]
+        image = self._stamped()
+        words += ["--image", image, "--no-pull"]
+        registry = function.deployment.registry
+        if function.framework:
+            words += ["--base-image", f"{registry}/{function.base}" if registry else function.base]
+        if registry:
+            words += ["--registry", registry]
+        done = self._run.nuclio.change(*words, log=self._log)
+        if not done.ok:
+            raise explain(done.output, "", container=None)
+        self._built = image
+
+    def _image_to_run(self) -> str:
+        """The image that was built now, or the one that is here."""
+        function, options = self._function, self._run.options
+        image = self._built
+        if not image and self._old and not options.bundle and self._is_here(self._old.image):
+            image = self._old.image
+        if not image:
+            image = function.image if options.bundle else function.latest
+            if not self._run.console.dry_run and not self._is_here(image):
+                raise DeploymentError(f"there is no image {image} here", "deploy it once without --no-build")
+        if options.bundle:
+            # The next bundle moves the tag to another image, but what runs keeps its own.
+            self._built = self._stamped()
+            self._run.commands.change("docker", "tag", image, self._built)
+            image = self._built
+        return kubernetes.image_to_run(image, function.deployment) if options.on_kubernetes else image
+
+    def _replace(self, image: str) -> Trial | None:
+        """Starts the new version in place of the old and tries it; brings the old one back when that fails."""
+        self._say("starting")
+        try:
+            self._start(self._content(), image)
+            return self._try()
+        except Interrupted:
+            self._go_back(is_interrupted=True)
+            raise
+        except DeploymentError:
+            self._save_container_log()
+            if self._run.options.roll_back:
+                self._go_back(is_interrupted=False)
+            raise
+
+    def _start(self, content: Fields, image: str) -> None:
+        run = self._run
+        if run.commands.stop.is_set():
+            raise Interrupted
+        words = run.nuclio.command(*self._deploy_words(self._written("function", content), image))
+        if run.console.dry_run:
+            run.console.command(quoted(words))
+            return
+        self._is_touched = True
+        if self._old and self._old.state in UNDER_WAY:
+            self._say("clearing what an interrupted deployment left")
+            run.nuclio.delete(self._name, log=self._log)
+        start = self._log.stat().st_size
+        with self._log.open("ab") as output:
+            process = run.commands.start(*words, output=output)
+            self._watch(process)
+            status = run.commands.wait(process)
+        if status != 0:
+            self._save_container_log()
+            said = self._log.read_bytes()[start:].decode("utf-8", "replace")
+            is_mounted = bool(self._function.deployment.weights)
+            raise explain(said, self._container_log, container=self._new_container(), mounted=is_mounted)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Stops a function that has died, so that nuctl gives up.
+
+        Nuclio waits for readinessTimeoutSeconds even when a function dies at once, as its restart policy starts it again and
+        again. A container that has been restarted has failed.
+
+        Args:
+            process: nuctl.
+        """
+        poll_s = float(os.environ.get("DEPLOY_POLL", "1"))
+        stop = self._run.commands.stop
+        while process.poll() is None and not stop.wait(poll_s):
+            if self._run.options.on_kubernetes:
+                continue
+            container = self._new_container()
+            if container is not None and container.restarts > 0:
+                self._save_container_log()
+                self._run.commands.ask("docker", "update", "--restart=no", container.name)
+                self._run.commands.ask("docker", "stop", "--time", "1", container.name)
+                return
+
+    def _try(self) -> Trial | None:
+        run = self._run
+        if run.console.dry_run or not run.options.verify:
+            return None
+        folder = run.commands.scratch / self._name
+        folder.mkdir(exist_ok=True)
+        user = self._function.deployment.user or USER
+        return try_function(self._function, run.host, run.nuclio, run.commands, folder, user=user)
+
+    def _go_back(self, *, is_interrupted: bool) -> None:
+        """Makes everything as it was before: the old version, or nothing where the function is new."""
+        nuclio = self._run.nuclio
+        if not self._is_touched:
+            return
+        now = nuclio.function(self._name)
+        if self._old is None:
+            if is_interrupted:
+                nuclio.delete(self._name, log=self._log, shielded=True)
+                self._say("interrupted; removed")
+            return
+        if self._old.state in _NOT_RESTORED or not self._old.image:
+            return
+        container = self._container()
+        is_same = container is not None and self._old_container is not None and container.id == self._old_container.id
+        if is_same and now is not None and now.state == self._old.state and now.image == self._old.image:
+            self._fate_of_old = "what ran before still runs"
+            return
+        self._say("bringing back what ran before")
+        if now is not None and now.state in UNDER_WAY:
+            nuclio.delete(self._name, log=self._log, shielded=True)
+        words = self._deploy_words(self._written("before", self._old.to_deploy_again()), self._old_image())
+        done = nuclio.change(*words, log=self._log, shielded=True)
+        if done.ok:
+            self._fate_of_old = "what ran before runs again"
+            self._say(self._fate_of_old)
+        else:
+            again = quoted(nuclio.command(*words))
+            self._run.console.remedy(f"what ran before does not start again ({done.last_words}); by hand: {again}")
+
+    def _old_image(self) -> str:
+        """The image that the old version ran, by a tag that means this image and no other."""
+        assert self._old is not None
+        image, container = self._old.image, self._old_container
+        if container is None or not container.image_id:
+            return image
+        if (
+            self._run.commands.ask("docker", "image", "inspect", "-f", "{{.Id}}", image).output.strip()
+            != container.image_id
+        ):
+            image = f"{repository_of(image)}:before-{self._run.stamp}"
+            self._run.commands.change("docker", "tag", container.image_id, image, shielded=True)
+        return image
+
+    def _deploy_words(self, file: Path, image: str) -> list[str]:
+        return ["deploy", "--project-name", PROJECT, "--file", str(file), "--run-image", image, "--no-pull"]
+
+    def _content(self) -> Fields:
+        host = self._run.host
+        on_kubernetes = self._run.options.on_kubernetes
+        return configured(self._function, host.network, host.store, on_kubernetes=on_kubernetes)
+
+    def _written(self, purpose: str, content: Fields) -> Path:
+        path = self._run.logs / f"{self._name}.{purpose}.yaml"
+        path.touch(mode=0o600)  # it may hold a secret of --env
+        function_file.write(path, content)
+        return path
+
+    def _stamped(self) -> str:
+        suffix = "-gpu" if self._function.device == "gpu" else ""
+        return f"{self._function.repository}:{self._run.stamp}{suffix}"
+
+    def _is_here(self, image: str) -> bool:
+        if self._run.options.on_kubernetes:
+            return bool(image)
+        return bool(image) and self._run.commands.ask("docker", "image", "inspect", image).ok
+
+    def _tidy_images(self, image: str) -> None:
+        """Names the image that runs `latest`, and removes the tags of those before the one that it replaces."""
+        if self._run.options.on_kubernetes or not self._built:
+            return
+        commands = self._run.commands
+        commands.change("docker", "tag", image, self._function.latest, shielded=True)
+        listed = commands.ask("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", self._function.repository)
+        kept = {image, self._old.image if self._old else ""}
+        for name in listed.output.split():
+            match = _STAMP_PATTERN.fullmatch(name.rpartition(":")[2])
+            if match and name not in kept and name.endswith("-gpu") == image.endswith("-gpu"):
+                self._remove_image(name)
+
+    def _remove_image(self, image: str) -> None:
+        if image and not self._run.console.dry_run:
+            self._run.commands.change("docker", "image", "rm", image, shielded=True)
+
+    def _container(self) -> Container | None:
+        if self._run.options.on_kubernetes:
+            return None
+        try:
+            return find_container(self._run.nuclio.container_of(self._name))
+        except DockerError:
+            return None
+
+    def _new_container(self) -> Container | None:
+        container = self._container()
+        is_old = container is not None and self._old_container is not None and container.id == self._old_container.id
+        return None if is_old else container
+
+    def _save_container_log(self) -> None:
+        container = self._new_container()
+        if self._container_log or container is None:
+            return
+        done = self._run.commands.ask("docker", "logs", "--tail", _LOG_LINES, container.name)
+        self._container_log = done.output + done.errors
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(self._container_log)
+
+    def _say(self, text: str) -> None:
+        functions, console = self._run.functions, self._run.console
+        if not console.dry_run:
+            number = next(i for i, each in enumerate(functions, 1) if each is self._function)
+            console.line(f"  [{number}/{len(functions)}] {self._name}: {text}")
+
+    def _say_ready(self, trial: Trial | None) -> None:
+        where = f" on port {self._function.port}" if self._function.port else ""
+        seconds = f" in {trial.seconds:.2f} s" if trial and trial.seconds is not None else ""
+        found = trial.found if trial else "not tried"
+        self._say(f"ready{where}, {found}{seconds} ({time.monotonic() - self._began:.0f} s in all)")
+
+    def _report(self, error: DeploymentError) -> None:
+        """Prints a failure: cause, remedy, findings, the end of the log, and what has become of the old version."""
+        console = self._run.console
+        self._say(console.failed(error.cause))
+        findings = error.findings if isinstance(error, ReplyError) else []
+        remedy = error.remedy
+        if not remedy and findings and self._function.directory:
+            remedy = f"make check FUNCTION={self._function.directory} shows all that is wrong with the function"
+        console.remedy(remedy)
+        for line in findings[:_MOST_FINDINGS]:
+            console.remedy(f"  {line}")
+        log = self._container_log or self._log.read_text(encoding="utf-8", errors="replace")
+        lines = log_end(log)
+        if lines:
+            console.remedy("the end of its log:" if self._container_log else "the end of the log:")
+        for line in lines:
+            console.remedy(f"  {line}")
+        if self._run.logs != self._run.commands.scratch:
+            console.remedy(f"all of it: {self._log}")
+        if self._fate_of_old and not self._run.console.dry_run:
+            console.remedy(self._fate_of_old)
+        elif self._built and not self._is_touched:
+            self._remove_image(self._built)

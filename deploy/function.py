@@ -147,6 +147,8 @@ class FunctionDeployment:
             image = self._old.image
         if not image:
             image = function.image if options.bundle else function.latest
+            if function.directory is None and self._old:
+                image = self._old.image
             if not self._run.console.dry_run and not self._is_here(image):
                 raise DeploymentError(f"there is no image {image} here", "deploy it once without --no-build")
         if options.bundle:

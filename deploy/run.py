@@ -124,6 +124,11 @@ class _Session:
             if options.weights:
                 folder = weights.folder_of(function, options.weights, alone=len(found) == 1)
                 mounted = str(folder) if folder else mounted
+            if mounted and not options.on_kubernetes and not Path(mounted).is_dir():
+                raise DeploymentError(
+                    f"{function.name} was deployed with weights in {mounted}, and that folder is gone",
+                    "give the folder where they are now: --weights DIR; or --forget, for what its weights.yaml names",
+                )
             directory = str(function.directory) if function.directory and not self._bundle else deployment.directory
             if function.directory is None:
                 device = recorded.device if recorded else function.device

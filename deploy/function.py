@@ -92,9 +92,9 @@ class FunctionDeployment:
             if self._run.commands.stop.is_set():
                 raise Interrupted
             self._log.write_text("")
-            if self._run.options.build and self._function.directory:
-                self._fetch_weights()
-                self._build()
+            if self._run.options.build and self._function.directory and not self._run.options.bundle:
+                self._say("building")
+                self._built = self.build(self._stamped())
             image = self._image_to_run()
             trial = self._replace(image)
         except Interrupted:
@@ -110,34 +110,34 @@ class FunctionDeployment:
             self._say_ready(trial)
         return Result("ready", trial=trial, image=image)
 
-    def _fetch_weights(self) -> None:
-        if self._function.deployment.weights:
-            return
-        try:
-            weights.fetch(self._function, self._run.commands, self._run.console, self._log)
-        except DeploymentError as error:
-            remedy = "with weights of your own: --weights DIR; without a network: --offline"
-            raise DeploymentError(f"its weights can't be fetched: {error.cause}", error.remedy or remedy) from error
+    def build(self, image: str) -> str:
+        """Builds the function's image, with its weights; nothing that runs is touched.
 
-    def _build(self) -> None:
-        """Builds the image under this run's tag; nothing that runs is touched."""
-        function, directory = self._function, self._function.directory
-        assert directory is not None
-        self._say("building")
-        if function.deployment.weights or function.has_own_gpu_file:
-            directory = weights.stage(function, self._run.commands.scratch / "stage")
+        Args:
+            image: The name that it gets.
+
+        Returns:
+            That name.
+
+        Raises:
+            DeploymentError: It can't be built, or its weights can't be fetched.
+            Interrupted: The run was interrupted.
+        """
+        run, function = self._run, self._function
+        if not function.deployment.weights:
+            weights.fetch(function, run.commands, run.console, self._log)
+        directory = weights.stage(function, run.commands.scratch / "stage", run.console)
         words = ["build", self._name, "--path", str(directory), "--file", str(directory / function_file.NAME)]
-        image = self._stamped()
         words += ["--image", image, "--no-pull"]
         registry = function.deployment.registry
         if function.framework:
             words += ["--base-image", f"{registry}/{function.base}" if registry else function.base]
         if registry:
             words += ["--registry", registry]
-        done = self._run.nuclio.change(*words, log=self._log)
+        done = run.nuclio.change(*words, log=self._log)
         if not done.ok:
             raise explain(done.output, "", container=None)
-        self._built = image
+        return image
 
     def _image_to_run(self) -> str:
         """The image that was built now, or the one that is here."""

@@ -67,7 +67,7 @@ class _Session:
     def run(self) -> int:
         options = self._options
         if options.bundle:
-            self._bundle = bundle.open_bundle(options, self._commands.scratch)
+            self._bundle = bundle.open_bundle(options.bundle, options.device, self._commands.scratch)
         if options.action == "list":
             return self._list()
         if options.action == "remove":
@@ -76,7 +76,7 @@ class _Session:
             images.base_only(options, self._commands, self._console, self._logs())
             return 0
         found = self._found()
-        host = preflight.check(self._console, self._commands, options, found or [])
+        host = preflight.check(self._console, self._commands, options, found or [], bundle=self._bundle)
         nuclio = self._nuclio(host)
         records = self._records(nuclio)
         if found is None:
@@ -86,11 +86,11 @@ class _Session:
         if not found:
             raise DeploymentError("nothing is deployed: there is nothing to deploy again", "./deploy_cpu.sh --help")
         self._settle(found, records)
+        preflight.check_recorded(found, options, self._commands, self._console)
         found, refused = self._without_lacking(found)
         run = Run(options, self._console, self._commands, host, nuclio, self._logs(), records, found)
         if options.action == "bundle":
-            images.build_base_images(found, options, host, self._commands, self._console, run.logs)
-            bundle.make(run)
+            self._make_bundle(run)
             return 0
         self._prepare(run)
         results = self._deploy_all(run)
@@ -100,7 +100,7 @@ class _Session:
         """The functions that were named, or the collection; None for what Nuclio has."""
         options = self._options
         if self._bundle:
-            return self._bundle.functions(options.functions, options.device)
+            return self._bundle.functions(options.functions)
         if not options.build and not options.functions:
             return None
         return functions.find(options.functions, options.device)
@@ -124,11 +124,6 @@ class _Session:
             if options.weights:
                 folder = weights.folder_of(function, options.weights, alone=len(found) == 1)
                 mounted = str(folder) if folder else mounted
-            if mounted and not options.on_kubernetes and not Path(mounted).is_dir():
-                raise DeploymentError(
-                    f"{function.name} was deployed with weights in {mounted}, and that folder is gone",
-                    "give the folder where they are now: --weights DIR; or --forget, for what its weights.yaml names",
-                )
             directory = str(function.directory) if function.directory and not self._bundle else deployment.directory
             if function.directory is None:
                 device = recorded.device if recorded else function.device
@@ -175,12 +170,28 @@ class _Session:
 
     def _prepare(self, run: Run) -> None:
         if self._bundle:
-            self._bundle.load_images(run)
+            self._bundle.load_images(run.commands, run.console)
+            self._bundle.keep_nuctl()
         run.nuclio.make_project()
         if run.options.build and not self._bundle:
             images.build_base_images(run.functions, run.options, run.host, run.commands, run.console, run.logs)
         if not run.options.on_kubernetes:
             ports.assign(run.functions, run.host, run.records, run.options, run.console)
+
+    def _make_bundle(self, run: Run) -> None:
+        assert run.options.bundle_out is not None
+        images.build_base_images(run.functions, run.options, run.host, run.commands, run.console, run.logs)
+        bundle.make(
+            run.options.bundle_out,
+            run.options.device,
+            run.functions,
+            lambda function: FunctionDeployment(run, function).build(function.image),
+            run.host.docker,
+            run.nuclio,
+            run.host.nuctl_version,
+            run.commands,
+            run.console,
+        )
 
     def _deploy_all(self, run: Run) -> list[Result]:
         device = "GPU" if run.options.device == "gpu" else "CPU"
@@ -219,7 +230,7 @@ class _Session:
         return 1 if failed else 0
 
     def _list(self) -> int:
-        host = preflight.find_tools(self._console, self._commands, self._options)
+        host = preflight.find_tools(self._console, self._commands, self._options, self._bundle)
         self._console.heading(f"Functions in project {PROJECT}")
         done = self._nuclio(host).ask("get", "function", "-l", f"nuclio.io/project-name={PROJECT}", "-o", "wide")
         if not done.ok:
@@ -237,7 +248,7 @@ class _Session:
         return 0
 
     def _remove(self) -> int:
-        host = preflight.find_tools(self._console, self._commands, self._options)
+        host = preflight.find_tools(self._console, self._commands, self._options, self._bundle)
         nuclio = self._nuclio(host)
         records = self._records(nuclio)
         names = self._names_to_remove(records)
@@ -270,7 +281,7 @@ class _Session:
             if argument in records:
                 names.append(argument)
             elif self._bundle:
-                names += [each.name for each in self._bundle.functions([argument] if argument else [], "cpu")]
+                names += [each.name for each in self._bundle.functions([argument] if argument else [])]
             else:
                 names += [each.name for each in functions.find([argument] if argument else [], self._options.device)]
         return list(dict.fromkeys(names))

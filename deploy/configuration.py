@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 
 from deploy import kubernetes, weights
 from deploy.deployment import ANNOTATION
@@ -41,7 +42,7 @@ def configured(function: Function, network: str | None, store: Mapping[str, str]
         section(spec, "securityContext").update(runAsUser=int(user), runAsGroup=int(group))
     _set_resources(content, function, is_new=is_new)
     if options.weights:
-        weights.mount(content, options.weights)
+        weights.mount(content, Path(options.weights))
     # Last: what a person has given takes precedence over everything else.
     set_environment(content, options.environment)
     if on_kubernetes:

@@ -94,7 +94,8 @@ class FunctionDeployment:
             self._log.write_text("")
             if self._run.options.build and self._function.directory and not self._run.options.bundle:
                 self._say("building")
-                self._built = self.build(self._stamped())
+                self.build_as(self._stamped())
+                self._built = self._stamped()
             image = self._image_to_run()
             trial = self._replace(image)
         except Interrupted:
@@ -110,14 +111,11 @@ class FunctionDeployment:
             self._say_ready(trial)
         return Result("ready", trial=trial, image=image)
 
-    def build(self, image: str) -> str:
+    def build_as(self, image: str) -> None:
         """Builds the function's image, with its weights; nothing that runs is touched.
 
         Args:
             image: The name that it gets.
-
-        Returns:
-            That name.
 
         Raises:
             DeploymentError: It can't be built, or its weights can't be fetched.
@@ -137,7 +135,6 @@ class FunctionDeployment:
         done = run.nuclio.change(*words, log=self._log)
         if not done.ok:
             raise explain(done.output, "", container=None)
-        return image
 
     def _image_to_run(self) -> str:
         """The image that was built now, or the one that is here."""
@@ -182,6 +179,7 @@ class FunctionDeployment:
             run.console.command(quoted(words))
             return
         self._is_touched = True
+        self._function.image = image
         if self._old and self._old.state in UNDER_WAY:
             self._say("clearing what an interrupted deployment left")
             run.nuclio.delete(self._name, log=self._log)

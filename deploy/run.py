@@ -123,7 +123,10 @@ class _Session:
             mounted = deployment.weights
             if options.weights:
                 folder = weights.folder_of(function, options.weights, alone=len(found) == 1)
-                mounted = str(folder) if folder else mounted
+                mounted = str(folder) if folder else None
+                error = None if folder else weights.no_folder(function, options.weights)
+                if error:
+                    raise error
             directory = str(function.directory) if function.directory and not self._bundle else deployment.directory
             if function.directory is None:
                 device = recorded.device if recorded else function.device
@@ -185,7 +188,7 @@ class _Session:
             run.options.bundle_out,
             run.options.device,
             run.functions,
-            lambda function: FunctionDeployment(run, function).build(function.image),
+            lambda function: FunctionDeployment(run, function).build_as(function.image),
             run.host.docker,
             run.nuclio,
             run.host.nuctl_version,

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy import function_file
+from deploy.checksum import pieces, sha256
 from deploy.commands import Commands, Interrupted
 from deploy.console import Console, DeploymentError, count, human_size, quoted
 from deploy.containers import DockerError, DockerHost, find_container
@@ -43,14 +44,20 @@ SCRIPTS = "cvat-functions"
 """The folder of the scripts in a bundle."""
 _FORMAT = "2"
 _IMAGES, _SUMS, _NUCTL, _MANIFEST = "images.tar.gz", "SHA256SUMS", "nuctl", "manifest"
-_PIECE_BYTES = 1 << 20
 _KEPT_NUCTL = ROOT / "out" / "nuctl"
 _PACKED = (
     *("deploy_cpu.sh", "deploy_gpu.sh", "deploy", "compose.yaml", "LICENSE"),
     *("docs/deploy.md", "docs/nuctl.md", "docs/scaling.md", "docs/troubleshooting.md"),
     *CHECK_FILES,
 )
-_NOT_PACKED = ("__pycache__", "deploy/ci", "deploy/try_images", "deploy/samples/make.py", "deploy/Dockerfile")
+_NOT_PACKED = (
+    "__pycache__",
+    "deploy/ci",
+    "deploy/try_images",
+    "deploy/samples/make.py",
+    "deploy/Dockerfile",
+    "deploy/base_packages.py",
+)
 
 
 @dataclass(frozen=True)
@@ -200,12 +207,7 @@ class Bundle:
         if console.dry_run:
             commands.change("docker", "load", source=source)
             return
-        digest = hashlib.sha256()
-        for piece in self._images():
-            if commands.stop.is_set():
-                raise Interrupted
-            digest.update(piece)
-        if digest.hexdigest() != self.images_sha256:
+        if sha256(_until_stopped(self._images(), commands)) != self.images_sha256:
             raise DeploymentError(f"{self.path} is damaged: its images are not what {_SUMS} says", "copy it again")
         done = commands.change("docker", "load", data=self._images(), source=source)
         if not done.ok:
@@ -214,7 +216,7 @@ class Bundle:
 
     def _images(self) -> Iterator[bytes]:
         with tarfile.open(self.path, "r:") as archive:
-            yield from _pieces(_member(archive, _IMAGES))
+            yield from pieces(_member(archive, _IMAGES))
 
 
 def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
@@ -244,7 +246,7 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
         )
     bundle = Bundle(path, folder, manifest, sums.get(_IMAGES, ""))
     with bundle.nuctl.open("rb") as file:
-        if _sha256(_pieces(file)) != sums.get(_NUCTL):
+        if sha256(pieces(file)) != sums.get(_NUCTL):
             raise DeploymentError(f"{path} is damaged: nuctl in it is not what {_SUMS} says", "copy it again", status=2)
     return bundle
 
@@ -347,7 +349,7 @@ def _store_image(nuclio: Nuclio, console: Console) -> str:
 
 
 def _write(
-    archive: tarfile.TarFile, manifest: Manifest, functions: Sequence[Function], nuctl: Path, images: Iterator[bytes]
+    archive: tarfile.TarFile, manifest: Manifest, functions: Sequence[Function], nuctl: Path, images: Iterable[bytes]
 ) -> None:
     # What is read first comes first.
     _add_text(archive, _MANIFEST, manifest.as_text())
@@ -359,12 +361,12 @@ def _write(
         if (ROOT / path).exists():
             archive.add(ROOT / path, f"{SCRIPTS}/{path}", filter=_packed_script)
     with nuctl.open("rb") as file:
-        sums = {_NUCTL: _sha256(_pieces(file))}
+        sums = {_NUCTL: sha256(pieces(file))}
     sums[_IMAGES] = _add_compressed(archive, _IMAGES, images)
     _add_text(archive, _SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 
 
-def _add_compressed(archive: tarfile.TarFile, name: str, pieces: Iterable[bytes]) -> str:
+def _add_compressed(archive: tarfile.TarFile, name: str, content: Iterable[bytes]) -> str:
     """Compresses a stream straight into the archive; its header is written once the size is known.
 
     Returns:
@@ -378,7 +380,7 @@ def _add_compressed(archive: tarfile.TarFile, name: str, pieces: Iterable[bytes]
     begin = file.tell()
     output = _Summed(file)
     with gzip.GzipFile("", "wb", compresslevel=1, fileobj=output, mtime=0) as compressed:
-        for piece in pieces:
+        for piece in content:
             compressed.write(piece)
     header.size = file.tell() - begin
     file.write(bytes(-header.size % tarfile.BLOCKSIZE))
@@ -462,19 +464,15 @@ def _unpack(archive: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
         function_file.read(directory / NAME)
 
 
+def _until_stopped(content: Iterable[bytes], commands: Commands) -> Iterator[bytes]:
+    for piece in content:
+        if commands.stop.is_set():
+            raise Interrupted
+        yield piece
+
+
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
         raise KeyError(name)
     return file
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(_PIECE_BYTES), b"")
-
-
-def _sha256(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()

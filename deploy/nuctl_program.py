@@ -14,6 +14,7 @@ from deploy.console import Console
 
 USUAL_NUCLIO = "1.15.9"
 """The version that CVAT 2.54 ships."""
+_RELEASES = "https://github.com/nuclio/nuclio/releases/download"
 _OLDEST, _NEWEST = "1.13", "1.17"  # docs/deploy.md says what was read and run of which version
 
 
@@ -68,11 +69,22 @@ def download_command(version: str) -> str:
     Args:
         version: Of Nuclio.
     """
-    system = platform.system().lower()
-    architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"
-    folder = f"https://github.com/nuclio/nuclio/releases/download/{version}"
     target = "/usr/local/bin/nuctl"
-    return f"sudo curl -fL -o {target} {folder}/nuctl-{version}-{system}-{architecture} && sudo chmod +x {target}"
+    return f"sudo curl -fL -o {target} {download_address(version)} && sudo chmod +x {target}"
+
+
+def download_address(version: str) -> str:
+    """Where nuctl is for this platform.
+
+    Args:
+        version: Of Nuclio.
+    """
+    return f"{_RELEASES}/{version}/nuctl-{version}-{platform.system().lower()}-{architecture()}"
+
+
+def architecture() -> str:
+    """The processor of this machine as Nuclio's releases and images name it: amd64 or arm64."""
+    return "arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"
 
 
 def _version_of(path: str, commands: Commands) -> str:

@@ -334,6 +334,8 @@ def test_what_is_in_a_repository_around_a_function(repository) -> None:
     steps = [step.get("run", "") for flow in workflows for job in flow["jobs"].values() for step in job["steps"]]
     for path in re.findall(r"(?<![\w/])(?:\./)?(deploy[\w/]*\.sh)", "\n".join(steps)):
         assert (folder / path).is_file(), path
+    for module in re.findall(r"python3 -m (deploy[\w.]*)", "\n".join(steps)):
+        assert (folder / f"{module.replace('.', '/')}.py").is_file(), module
     targets = set(re.findall(r"(?m)^([a-z-]+):", (folder / "Makefile").read_text()))
     assert set(re.findall(r"make ([a-z]+)", (folder / "README.md").read_text() + "\n".join(steps))) <= targets
 

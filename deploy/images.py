@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy import base_image, torch_index
 from deploy.base_image import BaseImage
+from deploy.cause import explain
 from deploy.commands import Commands
 from deploy.console import Console, DeploymentError, human_size, quoted
 from deploy.functions import Function
@@ -149,7 +150,9 @@ def _build(base: BaseImage, python: str, index: str, commands: Commands, console
     console.line()
     for line in done.output.splitlines()[-_LOG_LINES:]:
         console.line(f"    {line}")
-    raise DeploymentError(f"the base image {base.name} can't be built: {done.last_words}", f"the whole log: {log}")
+    error = explain(done.output, "", container=None)
+    cause = f"the base image {base.name} can't be built: {error.cause}"
+    raise DeploymentError(cause, error.remedy or f"the whole log: {log}")
 
 
 def _arguments(base: BaseImage, python: str, index: str) -> Iterator[str]:

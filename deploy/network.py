@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
-import urllib.request
 
+from deploy import web
 from deploy.commands import Commands
 from deploy.console import Console, quoted
 from deploy.containers import DASHBOARD_PORT, DockerHost
@@ -66,11 +65,9 @@ def is_dashboard(address: str) -> bool:
     Args:
         address: Such as http://localhost:8070.
     """
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"{address}/api/versions", timeout=_TIMEOUT_S) as reply:
-            return 200 <= reply.status < 300
-    except (OSError, ValueError, http.client.HTTPException):
+        return web.send(f"{address}/api/versions", timeout_s=_TIMEOUT_S).ok
+    except web.NoReply:
         return False
 
 

@@ -91,9 +91,9 @@ def send(
 
 
 def _connection(url: str, timeout_s: float) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname or "", parts.port, timeout=timeout_s)
     except (ValueError, http.client.InvalidURL) as error:
         raise NoReply(f"{url} is not an address: {error}") from error

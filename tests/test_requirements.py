@@ -29,7 +29,7 @@ def pins(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_line_is_a_pin_without_an_address(path: Path) -> None:
-    assert pins(path)
+    pins(path)
     assert "://" not in path.read_text()
 
 

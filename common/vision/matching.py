@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.vision.assignment import best_assignment
+
 _NEARNESS = 1e-6  # what a pair at the threshold still saves; a little more for nearer centres
 
 
@@ -63,8 +65,6 @@ def match(
     Returns:
         For each of `boxes0` the index of its partner in `boxes1`, or -1; no index twice.
     """
-    from scipy.optimize import linear_sum_assignment
-
     if not boxes0 or not boxes1:
         return [-1] * len(boxes0)
     apart = np.hypot(*(_centers(boxes0)[:, None] - _centers(boxes1)[None]).transpose(2, 0, 1))
@@ -72,12 +72,8 @@ def match(
     labels0, labels1 = (np.array([numbers[box.label_id] for box in boxes]) for boxes in (boxes0, boxes1))
     allowed = (labels0[:, None] == labels1[None]) & (apart <= max_distance) & (distances <= threshold)
     saved = threshold - distances + _NEARNESS * (2 - apart / max(float(apart.max()), 1.0))
-    rows, columns = linear_sum_assignment(np.where(allowed, saved, 0.0), maximize=True)
-    partners = [-1] * len(boxes0)
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        if allowed[row, column]:
-            partners[row] = column
-    return partners
+    columns = best_assignment(np.where(allowed, saved, 0.0)).tolist()
+    return [column if column >= 0 and allowed[row, column] else -1 for row, column in enumerate(columns)]
 
 
 def _centers(boxes: Sequence[ReidBox]) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ def test_a_base_image_says_what_it_was_built_from() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     label = next(i for i, line in enumerate(lines) if line.startswith("LABEL "))
     assert "cvat-functions.python=${PYTHON_IMAGE}" in lines[label]
-    assert "cvat-functions.device=${DEVICE}" in lines[label]
+    assert "cvat-functions.torch=${TORCH_INDEX_URL}" in lines[label]
     # An argument of before FROM is empty after it unless it is named again.
     assert "ARG PYTHON_IMAGE" in lines[next(i for i, line in enumerate(lines) if line.startswith("FROM ")) : label]
 

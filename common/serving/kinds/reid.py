@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -42,8 +41,6 @@ class Reid:
         check_range("THRESHOLD", threshold, 0, 1)
         check_range("MAX_DISTANCE", max_distance)
         self._handler, self._threshold, self._max_distance = load_handler(), threshold, max_distance
-        # Matching imports it where it is used, which keeps `common` light: import it now, not in the first request.
-        importlib.import_module("scipy.optimize")
 
     def answer(self, body: Mapping[str, Any], stages: Stages) -> str:
         """The JSON text of the reply to a request.

@@ -91,6 +91,11 @@ class DockerHost:
     """Where published ports can be reached."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether Docker runs on this very machine, so that its ports are this machine's."""
+        return self.address in ("127.0.0.1", "localhost", "::1")
+
+    @property
     def dashboards(self) -> list[Container]:
         """The containers of Nuclio's dashboard, running ones first."""
         found = [

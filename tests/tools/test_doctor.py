@@ -6,12 +6,14 @@ import contextlib
 import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ class Installation:
     cvat: tuple[int, Any] = (200, [])
     asked: list[dict[str, str]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    soon: list[str] = field(default_factory=list)
+    """The states that the function "finder" has at the second request for the list, the third, ..."""
 
     def add(self, name: str = "finder", **status: Any) -> dict[str, Any]:
         """A healthy detector; returns what Nuclio says about it."""
@@ -60,7 +64,7 @@ class Installation:
 
     def ask(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Runs the doctor: its exit status and report."""
-        done = self._run("--json", *arguments)
+        done = self._run("--json", *(() if "--wait" in arguments else ("--wait", "0")), *arguments)
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
@@ -93,7 +97,7 @@ def container(name: str, image: str, port: int, host_port: int, address: str = "
     return {
         "Name": f"/{name}",
         "Config": {"Image": image},
-        "State": {"Status": "running", "OOMKilled": False},
+        "State": {"Status": "running", "Running": True, "OOMKilled": False},
         "HostConfig": {
             "PortBindings": {f"{port}/tcp": [{"HostIp": "", "HostPort": str(host_port)}]},
             "RestartPolicy": {"Name": "always"},
@@ -125,6 +129,8 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
             elif self.path == "/api/functions":
                 in_project = self.headers.get("x-nuclio-project-name") == "cvat"
                 self._answer(200, made.functions if in_project else made.other_projects)
+                if made.soon:
+                    made.functions["finder"]["status"]["state"] = made.soon.pop(0)
             elif self.path == "/api/lambda/functions":
                 made.asked.append(dict(self.headers))
                 self._answer(*made.cvat)
@@ -195,10 +201,12 @@ def test_no_dashboard_at_all(installation: Installation) -> None:
 
 
 def test_a_dashboard_that_is_stopped(installation: Installation) -> None:
-    installation.containers[0]["State"]["Status"] = "exited"
+    installation.containers[0]["State"] = {"Status": "exited", "Running": False}
+    installation.containers[0]["HostConfig"]["PortBindings"] = {}
+    installation.containers[0]["NetworkSettings"]["Ports"] = {}
     status, report = installation.ask("--dashboard", "http://127.0.0.1:9")
     assert status == 1
-    assert only(report)["what"] == "its dashboard's container is exited"
+    assert only(report)["what"] == "the dashboard: its container is exited"
     assert only(report)["remedy"].startswith("docker start nuclio")
 
 
@@ -277,15 +285,176 @@ def test_a_port_that_is_not_the_recorded_one(installation: Installation) -> None
     installation.functions["finder"]["status"]["httpPort"] = 9
     status, report = installation.ask()
     assert status == 1
-    assert f"Nuclio has port 9, the container is at {installation.port}" in report["findings"][0]["what"]
-    assert "on its port 9: no answer" in report["findings"][1]["what"]
+    assert f"Nuclio has port 9, the container is at {installation.port}" in only(report)["what"]
+    assert only(report)["remedy"] == "./deploy_cpu.sh --no-build finder"
+    assert report["rows"][0]["direct"] is None
 
 
-def test_a_container_that_is_gone_or_stopped(installation: Installation) -> None:
-    installation.container()["State"]["Status"] = "exited"
-    assert "its container is exited" in installation.ask()[1]["findings"][0]["what"]
+@pytest.mark.parametrize("state", ["ready", "unhealthy"])
+def test_a_container_that_is_gone(installation: Installation, state: str) -> None:
+    installation.functions["finder"]["status"]["state"] = state
     installation.containers.pop()
-    assert "its container is gone" in installation.ask()[1]["findings"][0]["what"]
+    status, report = installation.ask()
+    assert status == 1
+    assert only(report)["what"] == "its container is gone"
+    assert only(report)["remedy"] == "./deploy_cpu.sh --no-build finder"
+
+
+@pytest.mark.parametrize("state", ["ready", "unhealthy"])
+@pytest.mark.parametrize(
+    ("described", "what", "remedy"),
+    [
+        ({"Status": "exited", "ExitCode": 137}, "its container is exited", "docker start nuclio-nuclio-finder; docker logs"),
+        (
+            {"Status": "exited", "OOMKilled": True},
+            "its container is stopped: the kernel killed it to free memory",
+            "docker start nuclio-nuclio-finder; fewer workers",
+        ),
+        (
+            {"Status": "restarting", "ExitCode": 1},
+            "its container stops again and again, with exit status 1",
+            "docker logs nuclio-nuclio-finder says why",
+        ),
+        ({"Status": "paused"}, "its container is paused", "docker unpause nuclio-nuclio-finder"),
+        ({"Status": "created", "Error": "no such device"}, "its container can't start: no such device", "docker start"),
+    ],
+)  # fmt: skip
+def test_a_stopped_container_is_one_error(
+    installation: Installation, described: dict[str, Any], what: str, remedy: str, state: str
+) -> None:
+    """Nuclio's state, a port without an answer and an address that is gone follow from it."""
+    found = installation.container()
+    found["State"] = {"Running": False, "OOMKilled": False, **described}
+    found["NetworkSettings"] = {"Ports": {}, "Networks": {"cvat_cvat": {"IPAddress": ""}}}
+    found["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"] = str(free_port())
+    status_of = installation.functions["finder"]["status"]
+    status_of |= {"state": state, "internalInvocationUrls": ["172.30.0.9:8080"], "message": "Function is not healthy"}
+    installation.replies["finder"] = installation.by_dashboard["finder"] = (500, {})
+    status, report = installation.ask()
+    assert status == 1
+    assert only(report)["what"] == what
+    assert only(report)["remedy"].startswith(remedy)
+    assert report["rows"][0]["direct"] is report["rows"][0]["dashboard"] is None
+
+
+def stop(installation: Installation, port: int) -> None:
+    """Stops the function's container, which wants a port."""
+    found = installation.container()
+    found["State"] = {"Status": "exited", "Running": False}
+    found["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"] = str(port)
+    found["NetworkSettings"]["Ports"] = {}
+
+
+def test_a_port_that_a_program_has_is_named_with_it(installation: Installation) -> None:
+    """Here the program is the test itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        stop(installation, port)
+        status, report = installation.ask()
+    assert status == 1
+    assert f"(process {os.getpid()}) has its port {port}" in only(report)["what"]
+    expected = (
+        "stop that one, then docker start nuclio-nuclio-finder; or give the function another port: "
+        "./deploy_cpu.sh --no-build finder"
+    )
+    assert only(report)["remedy"] == expected
+
+
+def test_a_port_that_another_container_has_is_named_with_it(installation: Installation) -> None:
+    stop(installation, 45000)
+    installation.containers.append(container("web", "nginx:1", 80, 45000))
+    assert only(installation.ask()[1])["what"] == "its container can't start: the container web has its port 45000"
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "command"),
+    [
+        ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, {}, "./deploy_gpu.sh --no-build finder"),
+        ({}, {"cvat-functions/deployment": '{"device": "gpu"}'}, "./deploy_gpu.sh --no-build finder"),
+        ({}, {"cvat-functions/deployment": '{"device": "cpu"}'}, "./deploy_cpu.sh --no-build finder"),
+    ],
+)
+def test_the_remedy_names_the_script_that_deployed_it(
+    installation: Installation, spec: dict[str, Any], annotations: dict[str, str], command: str
+) -> None:
+    installation.functions["finder"]["spec"] |= spec
+    installation.functions["finder"]["metadata"]["annotations"] |= annotations
+    installation.containers.pop()
+    assert only(installation.ask()[1])["remedy"] == command
+
+
+def just_started(found: dict[str, Any], health: str, seconds_ago: float = 1) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    found["State"] |= {
+        "StartedAt": began.strftime("%Y-%m-%dT%H:%M:%S.%f000Z"),  # nanoseconds
+        "Health": {"Status": health},
+    }
+
+
+def test_nuclios_health_check_is_waited_for(installation: Installation) -> None:
+    """After `docker start` a function is "unhealthy" to Nuclio until its next round, though it is well."""
+    just_started(installation.container(), "healthy")
+    installation.functions["finder"]["status"] |= {"state": "unhealthy", "message": "Function is not healthy"}
+    installation.soon = ["unhealthy", "ready"]
+    status, report = installation.ask("--wait", "30")
+    assert (status, report["findings"], report["rows"][0]["state"]) == (0, [], "ready")
+
+
+def test_what_stays_unhealthy_is_an_error(installation: Installation) -> None:
+    just_started(installation.container(), "healthy")
+    installation.functions["finder"]["status"] |= {"state": "unhealthy", "message": "Function is not healthy"}
+    begin = time.monotonic()
+    status, report = installation.ask("--wait", "2")
+    assert time.monotonic() - begin > 2
+    assert status == 1
+    assert only(report)["what"] == "Nuclio has it as unhealthy, though its container passes its health check"
+    assert only(report)["remedy"] == "./deploy_cpu.sh --no-build finder"
+
+
+@pytest.mark.parametrize("state", ["ready", "unhealthy"])
+@pytest.mark.parametrize("health", ["starting", "unhealthy"])
+def test_a_model_that_still_loads_is_told_to_wait_for(installation: Installation, health: str, state: str) -> None:
+    just_started(installation.container(), health, 40)
+    installation.functions["finder"]["status"]["state"] = state
+    status, report = installation.ask("--wait", "1")
+    assert status == 1
+    assert only(report)["what"].startswith("it is not ready yet: its container was started 4")
+    assert only(report)["remedy"].startswith("wait, and ask again; docker logs --follow")
+    installation.functions["finder"]["spec"]["readinessTimeoutSeconds"] = 30
+    status, report = installation.ask("--wait", "30")  # it is not waited for any more
+    assert only(report)["what"] == "its container runs, but fails its health check, 1 min after its start"
+
+
+def test_ports_that_are_open_to_the_network_are_one_warning(installation: Installation) -> None:
+    installation.add("other")
+    for name in ("finder", "other"):
+        installation.container(name)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostIp"] = "0.0.0.0"
+    status, report = installation.ask()
+    assert status == 0
+    expected = f"who reaches this machine can call the functions, without a password: ports {installation.port}"
+    assert only(report)["what"].startswith(expected)
+    assert "docs/deploy.md" in only(report)["remedy"]
+
+
+def test_a_port_on_an_address_of_its_own_is_called_there(installation: Installation) -> None:
+    """127.0.0.2 is this machine too; nothing but the port's own address says where it answers."""
+    installation.container()["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostIp"] = "127.0.0.2"
+    status, report = installation.ask()
+    assert status == 1
+    assert f"on its port {installation.port}: no answer" in only(report)["what"]
+
+
+def test_logs_without_a_limit_are_one_warning(installation: Installation) -> None:
+    installation.add("other")
+    installation.add("third")
+    for name, log in (("finder", {}), ("other", {"max-file": "3"}), ("third", {"max-size": "10m"})):
+        installation.container(name)["HostConfig"]["LogConfig"] = {"Type": "json-file", "Config": log}
+    status, report = installation.ask()
+    assert status == 0
+    assert only(report)["what"] == "the logs of 2 containers of functions can grow until the disk is full"
+    for name in ("finder", "other"):
+        installation.container(name)["HostConfig"]["LogConfig"]["Type"] = "local"  # has a limit of its own
+    assert installation.ask()[1]["findings"] == []
 
 
 def test_another_network_than_the_dashboards(installation: Installation) -> None:
@@ -294,6 +463,7 @@ def test_another_network_than_the_dashboards(installation: Installation) -> None
     assert status == 1
     assert "in another Docker network" in only(report)["what"]
     assert "docker network connect cvat_cvat nuclio-nuclio-finder" in only(report)["remedy"]
+    assert report["rows"][0]["dashboard"] is None
 
 
 def test_an_address_of_before_docker_restarted(installation: Installation) -> None:
@@ -302,11 +472,44 @@ def test_an_address_of_before_docker_restarted(installation: Installation) -> No
     installation.container()["NetworkSettings"]["Networks"]["cvat_cvat"]["IPAddress"] = "172.30.0.4"
     status, report = installation.ask()
     assert status == 1
-    assert (
-        "calls it at 172.30.0.9, where it was before Docker restarted; it is at 172.30.0.4 now" in only(report)["what"]
-    )
-    assert "--no-build" in only(report)["remedy"]
+    assert only(report)["what"].startswith("the dashboard calls functions where they were before Docker restarted")
+    assert only(report)["what"].endswith(": finder (172.30.0.9, now at 172.30.0.4)")
+    assert only(report)["remedy"].startswith("./deploy_cpu.sh --no-build deploys all again")
     assert report["rows"][0]["dashboard"] is None
+    installation.add("other", internalInvocationUrls=["172.30.0.4:8080"])
+    assert only(installation.ask()[1])["what"].endswith("172.30.0.4); other (172.30.0.4, now at 172.30.0.9)")
+
+
+def test_a_function_that_refuses_what_is_meant_for_another(installation: Installation) -> None:
+    """As when containers can't be looked at."""
+    error = {"error": "this is other, and the request is for finder"}
+    installation.by_dashboard["finder"] = (421, error)
+    status, report = installation.ask()
+    assert status == 1
+    assert only(report)["what"].startswith("through the dashboard: it answers 421")
+    assert only(report)["remedy"].startswith("./deploy_cpu.sh --no-build deploys all again")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("Failed to invoke function: connection refused", "the same Docker network"),
+        ("finder failed: no model", "docker logs nuclio-nuclio-finder"),
+    ],
+)
+def test_who_is_to_blame_for_a_failure_through_the_dashboard(
+    installation: Installation, error: str, remedy: str
+) -> None:
+    installation.by_dashboard["finder"] = (500, {"error": error})
+    assert remedy in only(installation.ask()[1])["remedy"]
+
+
+def test_the_same_failure_on_both_routes_is_one_error(installation: Installation) -> None:
+    installation.replies["finder"] = installation.by_dashboard["finder"] = (500, {"error": "finder failed: no model"})
+    found = only(installation.ask()[1])
+    expected = f"on its port {installation.port} and through the dashboard: it answers 500: "
+    assert found["what"] == expected + '{"error": "finder failed: no model"}'
+    assert found["remedy"] == "docker logs nuclio-nuclio-finder says more"
 
 
 def test_no_restart_policy_and_restarts(installation: Installation) -> None:
@@ -480,13 +683,11 @@ def test_the_remedies_for_make_serve_are_its_own(installation: Installation, tmp
     with serving(tmp_path, status=500, description="") as address:
         status, report = installation.ask("--dashboard", address)
     assert status == 1
-    listing, *requests = report["findings"]
+    listing, requests = report["findings"]
     assert "it has no description" in listing["what"]
     assert listing["remedy"] == "correct its function.yaml, and end make serve and start it again"
-    assert len(requests) == 2
-    for finding in requests:
-        assert "it answers 500" in finding["what"]
-        assert finding["remedy"] == "the output of make serve says more"
+    assert "and through the dashboard: it answers 500" in requests["what"]
+    assert requests["remedy"] == "the output of make serve says more"
     status, report = installation.ask("--dashboard", address)
     assert "make serve" in only(report)["remedy"]
 

@@ -14,6 +14,7 @@ from tools.doctor.cvat_functions import ask_cvat, compare
 from tools.doctor.dashboard import Trial
 from tools.doctor.examine import examine
 from tools.doctor.report import Finding, Report
+from tools.doctor.waiting import WAIT_S
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,11 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     show = sys.stderr.isatty() and not options.json
     report, dashboard = examine(
-        None if options.no_docker else ask_docker(),
+        None if options.no_docker else ask_docker,
         options.dashboard,
         options.namespace,
         send=not options.no_send,
-        progress=lambda name: print(f"\r\033[Ktrying {name} ...", end="", file=sys.stderr) if show else None,
+        wait_s=options.wait,
+        progress=lambda words: print(f"\r\033[K{words} ...", end="", file=sys.stderr) if show else None,
     )
     if show:
         print("\r\033[K", end="", file=sys.stderr)
@@ -112,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     token = os.environ.get("CVAT_ACCESS_TOKEN") or os.environ.get("CVAT_TOKEN", "")
     parser.add_argument("--token", default=token, help="a CVAT access token; safer in the variable CVAT_ACCESS_TOKEN")
     parser.add_argument("--no-send", action="store_true", help="don't send sample images to the functions")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=WAIT_S,
+        help=f"for containers that were started a moment ago, until Nuclio has looked at them (default: {WAIT_S})",
+    )
     parser.add_argument("--no-docker", action="store_true", help="don't ask Docker: for a cluster")
     parser.add_argument("--json", action="store_true", help="write the report as JSON")
     return parser

@@ -28,6 +28,8 @@ class Trial:
     seconds: float = 0.0
     problem: str = ""
     """"" when CVAT would have taken the answer."""
+    status: int = 0
+    """Of the answer; 0 without one."""
 
 
 class Dashboard:
@@ -108,8 +110,9 @@ class Dashboard:
         reply = Reply(got.status_code, got.content, got.headers.get("content-type", ""), dict(got.headers))
         wrong = [f for f in check_reply(reply, config, request) if f.severity == "error"]
         if got.status_code // 100 != 2:
-            return Trial(seconds, f"it answers {got.status_code}: {got.text[:200]}")
-        return Trial(seconds, f"{wrong[0].field}: expected {wrong[0].expected}, got {wrong[0].got}" if wrong else "")
+            return Trial(seconds, f"it answers {got.status_code}: {got.text[:500]}", got.status_code)
+        problem = f"{wrong[0].field}: expected {wrong[0].expected}, got {wrong[0].got}" if wrong else ""
+        return Trial(seconds, problem, got.status_code)
 
 
 def config_of(function: Mapping[str, Any]) -> FunctionConfig:

@@ -175,7 +175,8 @@ class _Session:
         if self._bundle:
             self._bundle.load_images(run.commands, run.console)
             self._bundle.keep_nuctl()
-        run.nuclio.make_project()
+        if not run.host.has_project:
+            run.nuclio.make_project()
         if run.options.build and not self._bundle:
             images.build_base_images(run.functions, run.options, run.host, run.commands, run.console, run.logs)
         if not run.options.on_kubernetes:

@@ -1,4 +1,4 @@
-"""A bundle: one tar file with all that a machine without a network needs to deploy functions. `make bundle` makes it.
+"""A bundle: one tar file with all that a machine without a network needs to deploy functions.
 
 It holds the images of functions with their weights, the image in which nuctl keeps its records, that of Nuclio's dashboard
 where one runs, nuctl itself, and these scripts:
@@ -10,21 +10,17 @@ where one runs, nuctl itself, and these scripts:
     images.tar.gz    docker save
     SHA256SUMS       of nuctl and images.tar.gz
 
-Images take gigabytes: they go through in pieces, and lie on the disk once.
+`deploy.packing` makes it.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
 import os
 import re
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -32,32 +28,17 @@ from typing import IO
 from deploy import function_file
 from deploy.checksum import pieces, sha256
 from deploy.commands import Commands, Interrupted
-from deploy.console import Console, DeploymentError, count, human_size, quoted
-from deploy.containers import DockerError, DockerHost, find_container
+from deploy.console import Console, DeploymentError, count, quoted
 from deploy.function_file import GPU_NAME, NAME
 from deploy.functions import Function, load
-from deploy.nuclio import STORE, Nuclio
 from deploy.packages import ROOT
-from deploy.verify import CHECK_FILES
 
 SCRIPTS = "cvat-functions"
 """The folder of the scripts in a bundle."""
+IMAGES, SUMS, NUCTL, MANIFEST = "images.tar.gz", "SHA256SUMS", "nuctl", "manifest"
+"""The other files in it."""
 _FORMAT = "2"
-_IMAGES, _SUMS, _NUCTL, _MANIFEST = "images.tar.gz", "SHA256SUMS", "nuctl", "manifest"
 _KEPT_NUCTL = ROOT / "out" / "nuctl"
-_PACKED = (
-    *("deploy_cpu.sh", "deploy_gpu.sh", "deploy", "compose.yaml", "LICENSE"),
-    *("docs/deploy.md", "docs/nuctl.md", "docs/scaling.md", "docs/troubleshooting.md"),
-    *CHECK_FILES,
-)
-_NOT_PACKED = (
-    "__pycache__",
-    "deploy/ci",
-    "deploy/try_images",
-    "deploy/samples/make.py",
-    "deploy/Dockerfile",
-    "deploy/base_packages.py",
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +124,7 @@ class Bundle:
     @property
     def nuctl(self) -> Path:
         """The bundle's nuctl."""
-        return self.folder / _NUCTL
+        return self.folder / NUCTL
 
     @property
     def start_dashboard(self) -> str:
@@ -203,12 +184,12 @@ class Bundle:
             cause = f"the bundle's images are for {wanted}, this machine is {here}"
             raise DeploymentError(cause, "make the bundle on a machine of the same kind")
         console.heading("Loading images")
-        source = quoted(["tar", "-xOf", str(self.path), _IMAGES])
+        source = quoted(["tar", "-xOf", str(self.path), IMAGES])
         if console.dry_run:
             commands.change("docker", "load", source=source)
             return
         if sha256(_until_stopped(self._images(), commands)) != self.images_sha256:
-            raise DeploymentError(f"{self.path} is damaged: its images are not what {_SUMS} says", "copy it again")
+            raise DeploymentError(f"{self.path} is damaged: its images are not what {SUMS} says", "copy it again")
         done = commands.change("docker", "load", data=self._images(), source=source)
         if not done.ok:
             raise DeploymentError(f"Docker can't load the images: {done.last_words}", "docker system df shows its disk")
@@ -216,7 +197,7 @@ class Bundle:
 
     def _images(self) -> Iterator[bytes]:
         with tarfile.open(self.path, "r:") as archive:
-            yield from pieces(_member(archive, _IMAGES))
+            yield from pieces(_member(archive, IMAGES))
 
 
 def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
@@ -236,7 +217,7 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
             manifest = _manifest_of(archive, path)
             sums = _sums_of(archive)
             _unpack(archive, manifest, folder)
-            archive.getmember(_IMAGES)
+            archive.getmember(IMAGES)
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
         cause = f"{path} is not a bundle, or not all of it has arrived"
         raise DeploymentError(cause, "make it again on a connected machine: make bundle", status=2) from error
@@ -244,87 +225,20 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
         raise DeploymentError(
             f"{path} was made for the {manifest.device}", f"use deploy_{manifest.device}.sh", status=2
         )
-    bundle = Bundle(path, folder, manifest, sums.get(_IMAGES, ""))
+    bundle = Bundle(path, folder, manifest, sums.get(IMAGES, ""))
     with bundle.nuctl.open("rb") as file:
-        if sha256(pieces(file)) != sums.get(_NUCTL):
-            raise DeploymentError(f"{path} is damaged: nuctl in it is not what {_SUMS} says", "copy it again", status=2)
+        if sha256(pieces(file)) != sums.get(NUCTL):
+            raise DeploymentError(f"{path} is damaged: nuctl in it is not what {SUMS} says", "copy it again", status=2)
     return bundle
 
 
 def kept_nuctl() -> Path | None:
     """The nuctl of a bundle that was deployed with these scripts, or that lies unpacked beside them."""
-    beside = ROOT.parent / _NUCTL
-    for path in (_KEPT_NUCTL, *([beside] if (ROOT.parent / _MANIFEST).is_file() else [])):
+    beside = ROOT.parent / NUCTL
+    for path in (_KEPT_NUCTL, *([beside] if (ROOT.parent / MANIFEST).is_file() else [])):
         if os.access(path, os.X_OK):
             return path
     return None
-
-
-def make(
-    target: Path,
-    device: str,
-    functions: Sequence[Function],
-    build: Callable[[Function], None],
-    docker: DockerHost,
-    nuclio: Nuclio,
-    nuctl_version: str,
-    commands: Commands,
-    console: Console,
-) -> None:
-    """Builds functions and packs them; deploys nothing.
-
-    Args:
-        target: The file to write.
-        device: "cpu" or "gpu": the script that runs.
-        functions: The functions; their base images are built.
-        build: Builds a function's image under the name that `Function.image` has.
-        docker: The containers on this machine.
-        nuclio: Nuclio, with nuctl.
-        nuctl_version: The version of nuctl.
-        commands: Runs docker.
-        console: Prints.
-
-    Raises:
-        DeploymentError: A function can't be built, or the file can't be written.
-        Interrupted: The run was interrupted.
-    """
-    console.heading(f"Building {count(len(functions), 'function')}")
-    for number, function in enumerate(functions, 1):
-        if not console.dry_run:
-            console.line(f"  [{number}/{len(functions)}] {function.name}: building {function.image}")
-        try:
-            build(function)
-        except DeploymentError as error:
-            raise DeploymentError(f"{function.name} can't be built: {error.cause}", error.remedy) from error
-    dashboard = docker.dashboard.image if docker.dashboard else ""
-    store = _store_image(nuclio, console)
-    images = [image for image in (*(function.image for function in functions), store, dashboard) if image]
-    console.heading(f"Packing {count(len(images), 'image')}")
-    if console.dry_run:
-        console.command(f"{quoted(['docker', 'save', *images])} | gzip -1 > {_IMAGES}")
-        console.command(f"tar -c {_MANIFEST} {_NUCTL} functions {SCRIPTS} {_IMAGES} {_SUMS} > {quoted([str(target)])}")
-        return
-    manifest = Manifest(
-        device=device,
-        architecture=docker_architecture(commands),
-        nuctl=nuctl_version,
-        dashboard=dashboard,
-        functions={function.name: Packed(function.image, function.device) for function in functions},
-    )
-    part = target.with_name(f"{target.name}.part")
-    try:
-        with tarfile.open(part, "w:", format=tarfile.GNU_FORMAT) as archive:
-            _write(archive, manifest, functions, Path(nuclio.nuctl), commands.stream("docker", "save", *images))
-        part.replace(target)
-    except OSError as error:
-        raise DeploymentError(
-            f"{target} can't be written: {error.strerror or error}", "is there room on its disk?"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    console.good(f"{target}: {human_size(target.stat().st_size)}, {count(len(functions), 'function')}")
-    console.line("  On the machine without a network:")
-    console.line(f"    tar -xf {target.name} {SCRIPTS} && {SCRIPTS}/{console.script} --offline {target.name}")
 
 
 def docker_architecture(commands: Commands) -> str:
@@ -336,102 +250,8 @@ def docker_architecture(commands: Commands) -> str:
     return commands.ask("docker", "info", "--format", "{{.Architecture}}").output.strip()
 
 
-def _store_image(nuclio: Nuclio, console: Console) -> str:
-    """The image of nuctl's store, which nuctl starts when it is asked anything: whatever this version of nuctl calls it."""
-    nuclio.ask("get", "projects")
-    try:
-        container = find_container(STORE)
-    except DockerError as error:
-        raise DeploymentError(str(error), "docker info shows more") from error
-    if container is None and not console.dry_run:
-        raise DeploymentError(f"nuctl's store ({STORE}) does not run: its image is needed too", f"docker start {STORE}")
-    return container.image if container else ""
-
-
-def _write(
-    archive: tarfile.TarFile, manifest: Manifest, functions: Sequence[Function], nuctl: Path, images: Iterable[bytes]
-) -> None:
-    # What is read first comes first.
-    _add_text(archive, _MANIFEST, manifest.as_text())
-    archive.add(nuctl.resolve(), _NUCTL, filter=_anonymous)
-    for function in functions:
-        for name in [NAME, *([GPU_NAME] if function.has_own_gpu_file else [])]:
-            _add_text(archive, f"functions/{function.name}/{name}", json.dumps(function.content, indent=2) + "\n")
-    for path in _PACKED:
-        if (ROOT / path).exists():
-            archive.add(ROOT / path, f"{SCRIPTS}/{path}", filter=_packed_script)
-    with nuctl.open("rb") as file:
-        sums = {_NUCTL: sha256(pieces(file))}
-    sums[_IMAGES] = _add_compressed(archive, _IMAGES, images)
-    _add_text(archive, _SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
-
-
-def _add_compressed(archive: tarfile.TarFile, name: str, content: Iterable[bytes]) -> str:
-    """Compresses a stream straight into the archive; its header is written once the size is known.
-
-    Returns:
-        The SHA-256 of what was written.
-    """
-    assert archive.fileobj is not None
-    file: IO[bytes] = archive.fileobj  # type: ignore[assignment]
-    header = _info(name, 0)
-    start = file.tell()
-    file.write(header.tobuf(archive.format))
-    begin = file.tell()
-    output = _Summed(file)
-    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=output, mtime=0) as compressed:
-        for piece in content:
-            compressed.write(piece)
-    header.size = file.tell() - begin
-    file.write(bytes(-header.size % tarfile.BLOCKSIZE))
-    archive.offset = file.tell()
-    file.seek(start)
-    file.write(header.tobuf(archive.format))
-    file.seek(archive.offset)
-    return output.digest.hexdigest()
-
-
-class _Summed(io.RawIOBase):
-    """Writes to a file and sums up what is written."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__()
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self.digest.update(data)
-        return self._file.write(data)
-
-
-def _packed_script(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    path = info.name[len(SCRIPTS) + 1 :]
-    is_left_out = any(path.startswith(name) or name in path.split("/") for name in _NOT_PACKED)
-    return None if is_left_out else _anonymous(info)
-
-
-def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info
-
-
-def _info(name: str, size: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size, info.mtime = size, int(time.time())
-    return info
-
-
-def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
-    data = text.encode()
-    archive.addfile(_info(name, len(data)), io.BytesIO(data))
-
-
 def _manifest_of(archive: tarfile.TarFile, path: Path) -> Manifest:
-    text = _member(archive, _MANIFEST).read().decode()
+    text = _member(archive, MANIFEST).read().decode()
     try:
         return read_manifest(text)
     except ValueError as error:
@@ -442,16 +262,16 @@ def _manifest_of(archive: tarfile.TarFile, path: Path) -> Manifest:
 
 def _sums_of(archive: tarfile.TarFile) -> dict[str, str]:
     """The SHA-256 of files, by name."""
-    lines = (line.split() for line in _member(archive, _SUMS).read().decode().splitlines())
+    lines = (line.split() for line in _member(archive, SUMS).read().decode().splitlines())
     return {name: digest for digest, name in lines}
 
 
 def _unpack(archive: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
     """Unpacks what the manifest names, and no other path that an archive may hold."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _NUCTL).open("wb") as file:
-        shutil.copyfileobj(_member(archive, _NUCTL), file)
-    (folder / _NUCTL).chmod(0o755)
+    with (folder / NUCTL).open("wb") as file:
+        shutil.copyfileobj(_member(archive, NUCTL), file)
+    (folder / NUCTL).chmod(0o755)
     present = archive.getnames()
     for name in manifest.functions:
         if not re.fullmatch(r"[-a-z0-9]+", name):

@@ -14,6 +14,9 @@ from deploy.function_file import GPU_NAME, NAME, Fields, at
 from deploy.packages import ROOT
 
 COLLECTION = ROOT / "serverless"
+_REMEDY_WITHOUT_COLLECTION = (
+    "from a bundle: --offline FILE; what is deployed already: --no-build; functions of your own: their directories"
+)
 _NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -82,6 +85,8 @@ def find(arguments: Sequence[str], device: str) -> list[Function]:
     found: dict[str, Function] = {}
     for argument in arguments or [str(COLLECTION)]:
         directories = _directories(argument)
+        if not directories and not arguments:
+            raise DeploymentError("there are no functions beside these scripts", _REMEDY_WITHOUT_COLLECTION, status=2)
         if not directories:
             raise DeploymentError(f"{argument}: there is no function.yaml in it", status=2)
         for directory in directories:
@@ -166,11 +171,10 @@ def _directories(argument: str) -> list[Path]:
     for directory in _below(COLLECTION):
         if at(function_file.read(directory / NAME), "metadata", "name") == argument:
             return [directory]
-    raise DeploymentError(
-        f"{argument}: there is no such function",
-        "give a directory with a function.yaml, or a folder that holds some",
-        status=2,
-    )
+    remedy = "give a directory with a function.yaml, or a folder that holds some"
+    if not _below(COLLECTION):
+        remedy = _REMEDY_WITHOUT_COLLECTION
+    raise DeploymentError(f"{argument}: there is no such function", remedy, status=2)
 
 
 def _below(folder: Path) -> list[Path]:

@@ -126,7 +126,8 @@ def check(
         check_disk(_room_needed(options, bases, host.torch_index, commands), commands, console)
         if options.device == "gpu" and not options.on_kubernetes:
             _check_gpu(functions, bases, options, commands, console)
-    if host.nuctl_version and (options.on_kubernetes or not host.docker.problem):
+    # Before the images of a bundle are loaded, that in which nuctl keeps its records may be missing.
+    if host.nuctl_version and not bundle and (options.on_kubernetes or not host.docker.problem):
         _check_nuclio(host, options, commands, console)
     if options.on_kubernetes:
         host.dashboard = _dashboard_of_cluster(options, console)

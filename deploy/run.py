@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
-from deploy import bundle, function_file, functions, images, ports, preflight, weights
+from deploy import bundle, function_file, functions, images, packing, ports, preflight, weights
 from deploy.commands import Commands, Interrupted, shortened
 from deploy.console import Console, DeploymentError, count, human_size, table
 from deploy.deployment import Deployment
@@ -77,12 +77,13 @@ class _Session:
             return 0
         found = self._found()
         host = preflight.check(self._console, self._commands, options, found or [], bundle=self._bundle)
+        if self._bundle:
+            self._bundle.load_images(self._commands, self._console)
+            self._bundle.keep_nuctl()
         nuclio = self._nuclio(host)
         records = self._records(nuclio)
         if found is None:
-            found = [
-                functions.of_content(record.to_deploy_again(), None, options.device) for record in records.values()
-            ]
+            found = self._deployed(records)
         if not found:
             raise DeploymentError("nothing is deployed: there is nothing to deploy again", "./deploy_cpu.sh --help")
         self._settle(found, records)
@@ -90,20 +91,35 @@ class _Session:
         found, refused = self._without_lacking(found)
         run = Run(options, self._console, self._commands, host, nuclio, self._logs(), records, found)
         if options.action == "bundle":
-            self._make_bundle(run)
-            return 0
+            assert options.bundle_out is not None
+            images.build_base_images(found, options, host, self._commands, self._console, run.logs)
+            packing.make(run, options.bundle_out)
+            return 1 if refused else 0
         self._prepare(run)
         results = self._deploy_all(run)
         return self._summary(run, results, refused)
 
     def _found(self) -> list[Function] | None:
-        """The functions that were named, or the collection; None for what Nuclio has."""
+        """The functions that were named, or the collection; None where Nuclio's own list is needed."""
         options = self._options
         if self._bundle:
             return self._bundle.functions(options.functions)
-        if not options.build and not options.functions:
-            return None
-        return functions.find(options.functions, options.device)
+        return functions.find(options.functions, options.device) if options.build else None
+
+    def _deployed(self, records: dict[str, Record]) -> list[Function]:
+        """What to deploy without a build: all that Nuclio has, or what was named, by its directory or as Nuclio has it."""
+        names, device = self._options.functions, self._options.device
+        found: dict[str, Function] = {}
+        for name in names or records:
+            try:
+                named = functions.find([name], device) if names else []
+            except DeploymentError:
+                if name not in records:
+                    raise
+                named = []
+            again = [functions.of_content(records[name].to_deploy_again(), None, device)] if not named else []
+            found.update((function.name, function) for function in [*named, *again])
+        return list(found.values())
 
     def _records(self, nuclio: Nuclio) -> dict[str, Record]:
         try:
@@ -118,7 +134,9 @@ class _Session:
         options = self._options
         for function in found:
             record = records.get(function.name)
-            recorded = record.deployment if record and not options.forget else None
+            # A bundle is for another machine: what was decided for this one does not go along.
+            is_again = not options.forget and options.action == "deploy"
+            recorded = record.deployment if record and is_again else None
             deployment = (recorded or Deployment()).with_options(options)
             mounted = deployment.weights
             if options.weights:
@@ -172,30 +190,12 @@ class _Session:
         )
 
     def _prepare(self, run: Run) -> None:
-        if self._bundle:
-            self._bundle.load_images(run.commands, run.console)
-            self._bundle.keep_nuctl()
         if not run.host.has_project:
             run.nuclio.make_project()
         if run.options.build and not self._bundle:
             images.build_base_images(run.functions, run.options, run.host, run.commands, run.console, run.logs)
         if not run.options.on_kubernetes:
             ports.assign(run.functions, run.host, run.records, run.options, run.console)
-
-    def _make_bundle(self, run: Run) -> None:
-        assert run.options.bundle_out is not None
-        images.build_base_images(run.functions, run.options, run.host, run.commands, run.console, run.logs)
-        bundle.make(
-            run.options.bundle_out,
-            run.options.device,
-            run.functions,
-            lambda function: FunctionDeployment(run, function).build_as(function.image),
-            run.host.docker,
-            run.nuclio,
-            run.host.nuctl_version,
-            run.commands,
-            run.console,
-        )
 
     def _deploy_all(self, run: Run) -> list[Result]:
         device = "GPU" if run.options.device == "gpu" else "CPU"

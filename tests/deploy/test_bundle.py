@@ -16,13 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy import bundle
+from deploy import bundle, packing
 from deploy.bundle import Manifest, Packed, kept_nuctl, open_bundle, read_manifest
 from deploy.commands import Commands, Interrupted
 from deploy.console import Console, DeploymentError
 from deploy.containers import Container, DockerHost
-from deploy.functions import Function, load
+from deploy.deployment import Deployment
+from deploy.function import Run
+from deploy.functions import load
 from deploy.nuclio import Nuclio
+from deploy.options import Options
+from deploy.preflight import Host
 from tests.deploy.host import FUNCTION, LABEL, REPOSITORY
 
 DOCKER = """#!/bin/sh
@@ -47,7 +51,7 @@ class Machine:
         for path in (self.world / "bin", self.scratch):
             path.mkdir(parents=True)
         self.program("docker", DOCKER)
-        self.nuctl = self.program("nuctl", "#!/bin/sh\nexit 0\n")
+        self.nuctl = self.program("nuctl", """#!/bin/sh\nprintf 'nuctl %s\\n' "$*" >>"$STAND_INS/calls"\n""")
         (self.world / "architecture").write_text("x86_64\n")
         (self.world / "size").write_text("1000")
         monkeypatch.setenv("PATH", f"{self.world / 'bin'}:/usr/bin:/bin")
@@ -55,6 +59,7 @@ class Machine:
         monkeypatch.setattr(bundle, "_KEPT_NUCTL", folder / "out" / "nuctl")
         self.console = Console("deploy_cpu.sh")
         self.commands = Commands(self.console, self.scratch)
+        self.environment: dict[str, str] = {}
         self.target = folder / "bundle.tar"
         self.directory = folder / "finder"
         self.directory.mkdir()
@@ -75,12 +80,16 @@ class Machine:
         path.chmod(0o755)
         return path
 
-    def make(self, build: Callable[[Function], None] = lambda function: None, device: str = "cpu") -> None:
+    def make(self, device: str = "cpu") -> None:
         """Makes the bundle."""
         docker = DockerHost({"nuclio": Container("nuclio", image=DASHBOARD, status="running")})
         nuclio = Nuclio(self.commands, str(self.nuctl), "local", "nuclio")
-        functions = [load(self.directory, device)]
-        bundle.make(self.target, device, functions, build, docker, nuclio, "1.14.1", self.commands, self.console)
+        function = load(self.directory, device)
+        function.deployment = Deployment(environment=self.environment)
+        host = Host(docker, str(self.nuctl), "1.14.1")
+        options = Options(device)
+        run = Run(options, self.console, self.commands, host, nuclio, self.scratch, functions=[function])
+        packing.make(run, self.target)
 
     def open(self) -> bundle.Bundle:
         return open_bundle(self.target, "cpu", self.scratch)
@@ -126,9 +135,8 @@ def test_another_manifest_is_refused(text: str, message: str) -> None:
 
 
 def test_a_bundle_holds_its_functions_without_yaml(machine: Machine) -> None:
-    built = []
-    machine.make(lambda function: built.append(function.image))
-    assert built == ["cvat.finder:latest"]
+    machine.make()
+    assert any("--image cvat.finder:latest" in call for call in machine.calls())
     assert f"docker save cvat.finder:latest gcr.io/iguazio/alpine:3.20 {DASHBOARD}" in machine.calls()
     opened = machine.open()
     file = opened.folder / "functions" / "finder" / "function.yaml"
@@ -147,6 +155,13 @@ def test_a_function_that_runs_on_the_cpu_does_so_from_a_bundle_for_the_gpu(machi
     machine.make(device="gpu")
     (function,) = open_bundle(machine.target, "gpu", machine.scratch).functions([])
     assert (function.device, function.image) == ("cpu", "cvat.finder:latest")
+
+
+def test_the_options_of_a_bundle_go_along(machine: Machine) -> None:
+    machine.environment = {"VARIANT": "large"}
+    machine.make()
+    (function,) = machine.open().functions([])
+    assert function.content["spec"]["env"] == [{"name": "VARIANT", "value": "large"}]
 
 
 def test_a_function_yaml_of_its_own_for_the_gpu_goes_along(machine: Machine) -> None:
@@ -269,12 +284,10 @@ def test_its_nuctl_is_found_later(machine: Machine) -> None:
 
 
 def test_a_failed_build_names_the_function_and_leaves_no_file(machine: Machine) -> None:
-    def build(function: Function) -> None:
-        raise DeploymentError("pip finds no numpy", "the network")
-
-    with pytest.raises(DeploymentError, match="finder can't be built: pip finds no numpy") as caught:
-        machine.make(build)
-    assert caught.value.remedy == "the network"
+    machine.program("nuctl", "#!/bin/sh\necho 'ERROR: something else' >&2; exit 1\n")
+    with pytest.raises(DeploymentError, match="finder can't be built: ERROR: something else") as caught:
+        machine.make()
+    assert caught.value.remedy == f"all of it: {machine.scratch / 'finder.log'}"
     assert not list(machine.target.parent.glob("bundle.tar*"))
 
 
@@ -310,21 +323,26 @@ def test_a_dry_run_writes_nothing(machine: Machine, capsys: pytest.CaptureFixtur
 def test_memory_does_not_grow_with_the_images(machine: Machine) -> None:
     (machine.world / "size").write_text(str(300_000_000))
     script = f"""
-import resource, sys
+import resource
 from pathlib import Path
-from deploy import bundle
+from deploy import bundle, packing
 from deploy.commands import Commands
 from deploy.console import Console
 from deploy.containers import DockerHost
+from deploy.function import Run
 from deploy.functions import load
 from deploy.nuclio import Nuclio
+from deploy.options import Options
+from deploy.preflight import Host
 console = Console("deploy_cpu.sh")
 commands = Commands(console, Path({str(machine.scratch)!r}))
-target = Path({str(machine.target)!r})
-functions = [load(Path({str(machine.directory)!r}), "cpu")]
 nuclio = Nuclio(commands, {str(machine.nuctl)!r}, "local", "nuclio")
+host = Host(DockerHost(), nuclio.nuctl, "1.14.1")
+functions = [load(Path({str(machine.directory)!r}), "cpu")]
+run = Run(Options("cpu"), console, commands, host, nuclio, commands.scratch, functions=functions)
+target = Path({str(machine.target)!r})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-bundle.make(target, "cpu", functions, lambda function: None, DockerHost(), nuclio, "1.14.1", commands, console)
+packing.make(run, target)
 bundle.open_bundle(target, "cpu", commands.scratch).load_images(commands, console)
 print("grown by", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -38,7 +38,9 @@ _BUILD_COMMAND = re.compile(
     r'|process "(?:/bin/sh -c )?(.*)" did not complete successfully: exit code: (\d+)'
 )
 _BUILD_OUTPUT = re.compile(r" ---> Running in \w+\n(.*?)(?:Removing intermediate container|\Z)", re.DOTALL)
-_STORE = "nuclio-local-storage"  # of nuctl's records; the volume and the container have names that begin so
+_STORE = re.compile("nuclio-local-storage|container with storage volume")  # where nuctl keeps its records
+_KILLED, _TERMINATED = 137, 143
+_ENDED_BY_SIGNAL = (_KILLED, _TERMINATED)
 _CONTAINER_ENDED = re.compile(r"Container exited with status: (\d+)")
 _NOT_IN_TIME = re.compile(r"wasn't (?:healthy|ready) in time")
 _LAYOUT = (
@@ -113,6 +115,12 @@ _RULES = (
         "docker system df shows what takes the room; docker system prune frees what is unused",
     ),
     _rule(
+        "bind source path does not exist: ",
+        "a folder that it mounts is missing on this machine: {quote}",
+        "give its weights again: --weights DIR; other folders are in spec.volumes of its function.yaml",
+        r'bind source path does not exist: ([^"\n]*[^".\n])',
+    ),
+    _rule(
         "could not select device driver|nvidia-container-cli",
         "Docker can't give the function a GPU: {quote}",
         "set up the NVIDIA container toolkit, or deploy with ./deploy_cpu.sh",
@@ -158,7 +166,7 @@ _RULES = (
 
 def _known(text: str) -> DeploymentError | None:
     remedy = store_remedy(Done(1, text))
-    if _STORE in text and "docker load" in remedy:
+    if _STORE.search(text) and "docker load" in remedy:
         return DeploymentError("nuctl can't start the container in which it keeps its records", remedy)
     for rule in _RULES:
         if rule.pattern.search(text):
@@ -227,12 +235,7 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
     if container and container.error:
         return DeploymentError(f"Docker can't start it: {container.error}")
     if container and (container.restarts or container.status in ("exited", "dead", "restarting")):
-        number = status[1] if status else container.exit_code
-        again = f", {container.restarts + 1} times" if container.restarts else ""
-        cause = f"the processor ended with status {number} before init_context{again}{words}"
-        if _INIT_BEGAN in log:
-            cause = f"the processor ended with status {number} in init_context{again}{words}"
-        return DeploymentError(cause)
+        return _processor_ended(int(status[1]) if status else container.exit_code, container, log, words)
     if status:
         return DeploymentError(f"the processor ended with status {status[1]}{words}")
     if _NOT_IN_TIME.search(said):
@@ -241,6 +244,16 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
             "a big model on a slow disk needs longer: raise readinessTimeoutSeconds in its function.yaml",
         )
     return None
+
+
+def _processor_ended(status: int, container: Container, log: str, words: str) -> DeploymentError:
+    where = "in init_context" if _INIT_BEGAN in log else "before init_context"
+    again = f", {container.restarts + 1} times" if container.restarts else ""
+    # A container that was restarted has been stopped by now, by the same signals that end it for other reasons.
+    if status in _ENDED_BY_SIGNAL and container.restarts:
+        return DeploymentError(f"the processor ended {where}{again}{words}")
+    remedy = _remedy_of_signal("killed") if status == _KILLED else ""
+    return DeploymentError(f"the processor ended with status {status} {where}{again}{words}", remedy)
 
 
 def _remedy_of_signal(signal: str) -> str:

@@ -4,6 +4,7 @@
 
 In the working directory: function.yaml, request.json, and for each route ROUTE.reply (the body) and ROUTE.status
 ("200 0.41 application/json"). Prints what was found ("3 shapes"), or a line for each thing that is wrong and fails.
+Where Python or its packages are not those that the check needs, it ends with status 86.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.config import FunctionConfig
-from tools.check.reply_rules import check_reply
-from tools.wrapper import Reply
+try:
+    from common.config import FunctionConfig
+    from tools.check.reply_rules import check_reply
+    from tools.wrapper import Reply
+except Exception as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(86)
 
 
 def main(routes: list[str]) -> int:

@@ -43,11 +43,10 @@ _REPLY_TIMEOUT_S = 130
 # Docker publishes a port a moment before the function listens on it.
 _REFUSED_FOR_S = 5.0
 _POLL_S = 0.25
-_NOT_HERE = 86
+_CANNOT_CHECK = 86
 _CHECK_IN_CONTAINER = f"""\
-mkdir /tmp/check && cd /tmp/check && tar -x && export PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 || exit {_NOT_HERE}
-python -c "import common.config, tools.check.reply_rules" 2>/dev/null || exit {_NOT_HERE}
-python deploy/check_reply.py "$@\""""
+mkdir /tmp/check && cd /tmp/check && tar -x && command -v python >/dev/null || exit {_CANNOT_CHECK}
+PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 exec python deploy/check_reply.py "$@\""""
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def try_function(
     routes = list(_routes(function, host, nuclio))
     replies: dict[str, web.Reply] = {}
     for route in routes:
-        reply = _send(route, sample.read_bytes(), commands)
+        reply = _send(route, sample.read_bytes(), commands, _where_its_log_is(function, nuclio))
         if not reply.ok:
             raise _refusal(route, reply, function, nuclio)
         replies[route.name] = reply
@@ -156,8 +155,9 @@ def _check_state(function: Function, host: Host, nuclio: Nuclio, commands: Comma
             headers=headers,
             stop=commands.stop,
         )
-        problem = "" if reply.ok else f"{reply.status}: {_start(reply.body)}"
-        status = at(_json(reply.body), "status")
+        content = _json(reply.body)
+        problem = "" if reply.ok else f"{reply.status}: {at(content, 'error') or _start(reply.body)}"
+        status = at(content, "status")
     except web.NoReply as error:
         problem, status = f"no answer ({error})", None
     if problem:
@@ -194,14 +194,14 @@ def _routes(function: Function, host: Host, nuclio: Nuclio) -> list[_Route]:
     return routes
 
 
-def _send(route: _Route, body: bytes, commands: Commands) -> web.Reply:
+def _send(route: _Route, body: bytes, commands: Commands, remedy: str) -> web.Reply:
     deadline = time.monotonic() + _REFUSED_FOR_S
     while True:
         try:
             return web.send(route.url, timeout_s=_REPLY_TIMEOUT_S, body=body, headers=route.headers, stop=commands.stop)
         except web.NoReply as error:
             if not error.refused or time.monotonic() > deadline:
-                raise DeploymentError(f"{route.words}: no answer ({error})") from error
+                raise DeploymentError(f"{route.words}: no answer ({error})", remedy) from error
         if commands.stop.wait(_POLL_S):
             raise Interrupted
 
@@ -242,7 +242,7 @@ def _check(
             continue
         run = ("docker", "run", "--rm", "-i", "--network", "none", "--user", user, "--entrypoint", "sh", image)
         done = commands.ask(*run, "-c", _CHECK_IN_CONTAINER, "check", *routes, data=archive)
-        if done.status == _NOT_HERE:  # the image of somebody else's function lacks the packages
+        if done.status == _CANNOT_CHECK:  # the image of somebody else's function lacks the packages
             continue
         if done.ok:
             return done.output.strip()
@@ -279,7 +279,7 @@ def _without_bytecode(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 def _look(reply: web.Reply, function: Function, nuclio: Nuclio) -> str:
     """What can be said of a reply without the check."""
     if isinstance(_json(reply.body), (dict, list)):
-        return "an answer in JSON"
+        return "an answer in JSON, not checked"
     raise DeploymentError(f"the reply is not JSON: {_start(reply.body, 200)}", _where_its_log_is(function, nuclio))
 
 

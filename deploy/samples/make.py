@@ -1,4 +1,4 @@
-"""Writes the requests with which a deployment tries functions: `python deploy/samples/make.py` in the repository's root.
+"""Writes the requests with which a deployment tries functions: `python -m deploy.samples.make`.
 
 They are the simplest valid requests of tools/check: one for each kind, and for trackers one for each type of shape.
 """

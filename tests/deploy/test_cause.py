@@ -94,12 +94,24 @@ def test_the_last_words_of_a_process_that_ended() -> None:
             Container("finder", status="restarting", restarts=3, exit_code=1),
             "the processor ended with status 1 before init_context, 4 times: exec format error",
         ),
+        (
+            # It was stopped, so that nuctl gives up.
+            Container("finder", status="exited", restarts=1, exit_code=137),
+            "the processor ended before init_context, 2 times: exec format error",
+        ),
     ],
 )
 def test_a_processor_that_dies_at_once(container: Container, cause: str) -> None:
     found = explain("Error - Container wasn't healthy in time\n", "exec format error\n", container=container)
     assert found.cause == cause
     assert found.remedy == ""
+
+
+def test_a_processor_that_was_killed() -> None:
+    container = Container("finder", status="exited", exit_code=137)
+    found = explain("Error - Container exited with status: 137\n", log("slow.container"), container=container)
+    assert found.cause == "the processor ended with status 137 in init_context"
+    assert "--memory" in found.remedy
 
 
 def test_a_container_that_docker_cannot_start() -> None:
@@ -173,6 +185,12 @@ def test_out_of_memory(limit: int) -> None:
             "listen tcp4 0.0.0.0:31000: bind: address already in use",
             "its port is taken: listen tcp4 0.0.0.0:31000: bind: address already in use",
             "--first-port",
+        ),
+        (
+            'docker: Error response from daemon: invalid mount config for type "bind": bind source path does not exist: '
+            "/srv/my models.",
+            "a folder that it mounts is missing on this machine: /srv/my models",
+            "--weights DIR",
         ),
         ("write /x: no space left on device", "the disk is full", "docker system df"),
         ("OSError: [Errno 28] No space left on device: '/x'", "the disk is full", "docker system df"),
@@ -255,15 +273,16 @@ def test_a_command_that_buildkit_could_not_run() -> None:
 
 def test_nuctls_store_image_that_cannot_be_pulled() -> None:
     text = (
-        '26.11.21 18:29:17.648 (W) nuctl.platform.docker Docker command failed {"cmd": "docker run --rm --volume '
-        'nuclio-local-storage:/etc/nuclio/store gcr.io/iguazio/alpine:3.20 ..."}\n'
+        "Error - exit status 125\n    .../shellrunner.go:114\n\nCall stack:\nstdout:\n\nstderr:\n"
         "Unable to find image 'gcr.io/iguazio/alpine:3.20' locally\n"
-        'docker: Error response from daemon: Get "https://gcr.io/v2/": dial tcp: lookup gcr.io: no such host\n'
+        'docker: Error response from daemon: Get "https://gcr.io/v2/": dial tcp: lookup gcr.io on 10.0.0.53:53: no such host\n'
+        "\n    .../shellrunner.go:114\nFailed to run container with storage volume\n    .../client.go:1\n"
+        "Failed to run cat command\n    .../client.go:2\nFailed to get projects\n"
     )
     found = explain(text, "", container=None)
     assert found.cause == "nuctl can't start the container in which it keeps its records"
     assert "docker pull gcr.io/iguazio/alpine:3.20" in found.remedy
-    other = text.replace("nuclio-local-storage", "other")
+    other = text.replace("Failed to run container with storage volume", "Failed to build")
     assert explain(other, "", container=None).cause.startswith("the network: ")
 
 

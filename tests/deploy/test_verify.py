@@ -104,6 +104,15 @@ class Place:
         path.write_text(python)
         path.chmod(0o755)
 
+    def list_entry(self) -> dict[str, Any]:
+        """What Nuclio's dashboard says of the function."""
+        if self.listed == 404:
+            return {
+                "error": "Function not found",
+                "errorStackTrace": "Error - Function not found\n .../function.go:108",
+            }
+        return {"metadata": {}, "status": self.status}
+
     def attempt(self) -> Trial:
         nuclio = Nuclio(self.commands, "nuctl", self.platform, "nuclio")
         return try_function(self.function, self.host, nuclio, self.commands, self.folder, user="1000:1000")
@@ -123,9 +132,7 @@ class Place:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self._note(b"")
-                self._send(
-                    place.listed, json.dumps({"metadata": {}, "status": place.status}).encode(), "application/json"
-                )
+                self._send(place.listed, json.dumps(place.list_entry()).encode(), "application/json")
 
             def do_POST(self) -> None:
                 self._note(self.rfile.read(int(self.headers["Content-Length"])))
@@ -317,7 +324,9 @@ def test_a_port_on_which_nothing_listens(place: Place, monkeypatch: pytest.Monke
     monkeypatch.setattr("deploy.verify._REFUSED_FOR_S", 0.3)
     place.host.dashboard = ""
     place.function.port = free_port()
-    assert place.failure().cause == f"port {place.function.port}: no answer (Connection refused)"
+    found = place.failure()
+    assert found.cause == f"port {place.function.port}: no answer (Connection refused)"
+    assert found.remedy.endswith("docker logs nuclio-nuclio-finder")
 
 
 def test_a_function_that_never_answers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +396,7 @@ def test_what_nuclios_own_list_says(place: Place, status: dict[str, Any], cause:
 def test_a_function_that_nuclios_list_lacks(place: Place) -> None:
     place.listed = 404
     found = place.failure()
-    assert found.cause.startswith("Nuclio's dashboard does not list it: 404: ")
+    assert found.cause == "Nuclio's dashboard does not list it: 404: Function not found"
     assert f"{place.host.dashboard} belong to this Docker, and to namespace nuclio?" in found.remedy
     place.host.dashboard = f"http://127.0.0.1:{free_port()}"
     assert place.failure().cause == "Nuclio's dashboard does not list it: no answer (Connection refused)"
@@ -395,7 +404,7 @@ def test_a_function_that_nuclios_list_lacks(place: Place) -> None:
 
 def test_an_image_that_lacks_the_packages(place: Place) -> None:
     place.function.image = "somebody/image:1"
-    place.image("somebody/image:1", "#!/bin/sh\nexit 1\n")
+    place.image("somebody/image:1", f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
     place.image("cvat.opencv.base:latest")
     assert place.attempt().found == "1 shape"
     assert [call.split(" -c ")[0].split()[-1] for call in place.calls() if "docker run" in call] == [
@@ -421,7 +430,7 @@ def test_an_image_whose_common_is_older(place: Place) -> None:
 
 def test_without_an_image_for_the_check(place: Place) -> None:
     place.function.image = place.function.base = ""
-    assert place.attempt().found == "an answer in JSON"
+    assert place.attempt().found == "an answer in JSON, not checked"
     place.answer(b"<html>")
     assert place.failure().cause == "the reply is not JSON: <html>"
 

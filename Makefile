@@ -87,6 +87,10 @@ annotate: $(VENV)/.annotate ## Annotate a CVAT task or project, or a folder of i
 doctor: $(VENV)/.serve ## Say what is wrong with a running installation, and the remedy [ARGS="--help"]
 	@exec $(PY) -m tools.doctor $(ARGS)
 
+.PHONY: memory
+memory: $(VENV)/.serve ## Measure the memory of functions, for the limits in function.yaml [FUNCTIONS="..."] [ARGS="--env NAME=VALUE"]
+	@$(PY) -m tools.memory $(ARGS) $(or $(FUNCTIONS),$(FUNCTION))
+
 .PHONY: bundle
 bundle: ## Pack images, weights and nuctl for a machine without a network [OUT=bundle.tar] [FUNCTIONS="..."] [ARGS=]
 	@exec ./deploy_cpu.sh --bundle $(or $(OUT),bundle.tar) $(ARGS) $(FUNCTIONS)

@@ -94,4 +94,7 @@ def _small(config: FunctionConfig) -> list[Sample]:
     if config.kind != "tracker":
         return good_requests(config)[:_MOST_SMALL]
     shapes = tracked_shapes(config)
-    return [Sample(f"a {kind}", {"image": frame(0), "shapes": [shape], "states": []}) for kind, shape in shapes.items()]
+    samples = (
+        Sample(f"a {kind}", {"image": frame(0), "shapes": [shape], "states": []}) for kind, shape in shapes.items()
+    )
+    return list(samples)[:_MOST_SMALL]

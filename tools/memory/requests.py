@@ -34,8 +34,11 @@ def send_large(config: FunctionConfig, megapixels: float, ask: Ask) -> None:
     image = _enlarged(plain, scale)
     name = f"an image of {megapixels:g} megapixels"
     if config.kind == "tracker":
-        for kind, shape in tracked_shapes(config).items():
-            _track(f"{name} and a {kind}", image, _scaled_shape(kind, shape, plain, scale), ask)
+        shapes = tracked_shapes(config)
+        first = next(iter(shapes), None)
+        for kind, shape in shapes.items():
+            if kind in (first, "mask"):  # a mask is as large as the image, the others are a few numbers
+                _track(f"{name} and a {kind}", image, _scaled_shape(kind, shape, plain, scale), ask)
         return
     body = good_requests(config)[0].body
     for what, request in _variants(config, body, plain):

@@ -20,7 +20,7 @@ SCRIPTS = sorted(
         *ENTRIES,
         REPOSITORY / "annotate",
         *(REPOSITORY / "deploy").glob("*/*.sh"),
-        *(REPOSITORY / "tests/deploy/stand_ins").iterdir(),
+        *(path for path in (REPOSITORY / "tests/deploy/stand_ins").iterdir() if path.is_file() and not path.suffix),
     ]
 )
 READERS = {"detector": "DetectorRequest", "interactor": "InteractorRequest", "reid": "ReidRequest"}

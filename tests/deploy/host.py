@@ -143,6 +143,14 @@ class Host:
         self.set(f"replies/{name}", json.dumps([SHAPE] if reply is None else reply))
         return directory
 
+    def deployed_function(self, name: str = "finder", *arguments: str, device: str = "cpu", **settings: Any) -> Path:
+        """A function that was deployed before with some options; the calls for it are forgotten."""
+        directory = self.function(name, **settings)
+        run = self.deploy(str(directory), "--no-verify", *arguments, device=device)
+        assert run.status == 0, run.output
+        self.forget()
+        return directory
+
     def container(self, name: str, **facts: object) -> None:
         """A container that an earlier deployment has left, or facts of one that is there."""
         if not self.facts.has(f"containers/nuclio-nuclio-{name}"):

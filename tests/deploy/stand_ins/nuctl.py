@@ -7,6 +7,7 @@ Python code in these files of the world runs at its moment, with the names of `_
     on_building/NAME   the record's state is `building`, the old container still runs
     on_deleted/NAME    the old container has been removed
     on_deploy/NAME     the new container has been started; the function isn't ready yet
+    after_deploy/NAME  the function is ready; `content` is its status, which the code may change
 """
 
 from __future__ import annotations
@@ -220,7 +221,9 @@ def _deploy(call: Call) -> None:
     except Failure as failure:
         _save(record, "error", message=str(failure))
         raise
-    _save(record, "ready", httpPort=_port(record) if call.on_docker else 0)
+    status = {"state": "ready", "httpPort": _port(record) if call.on_docker else 0}
+    _run_hook("after_deploy", name, call, status, number)
+    _save(record, **status)
 
 
 def _start(call: Call, name: str, record: dict, number: int) -> None:

@@ -218,7 +218,7 @@ class Host:
             "STAND_INS": str(self.world),
             "STAND_IN_NETWORK": address(),
             "REPOSITORY": str(REPOSITORY),
-            "PYTHON": sys.executable,
+            "CHECK_PYTHON": sys.executable,
             "SITE_PACKAGES": sysconfig.get_path("purelib"),
             "DEPLOY_LOGS": str(self.world / "logs"),
             "DEPLOY_POLL": "0.02",

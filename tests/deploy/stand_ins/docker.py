@@ -325,7 +325,7 @@ def _check_reply(image: str, command: list[str]) -> None:
         content.extractall(folder)
     environment = {**os.environ, "PYTHONPATH": f".:{os.environ['REPOSITORY']}"}
     routes = command[command.index("check") + 1 :]
-    done = subprocess.run([os.environ["PYTHON"], "deploy/check_reply.py", *routes], cwd=folder, env=environment)
+    done = subprocess.run([os.environ["CHECK_PYTHON"], "deploy/check_reply.py", *routes], cwd=folder, env=environment)
     if done.returncode:
         raise Failure("", done.returncode)
 

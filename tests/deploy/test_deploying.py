@@ -58,7 +58,7 @@ def test_what_a_base_image_is_built_from(host):
     context = host.fact("context").splitlines()
     assert "common/networks/weights.py" in context
     assert "Dockerfile" in context
-    assert {name.split("/")[0] for name in context} == {"common", "base", "Dockerfile"}
+    assert {name.split("/")[0] for name in context} == {"common", "base", "Dockerfile", "base_packages.py"}
     assert not any("__pycache__" in name for name in context)
 
 
@@ -429,7 +429,7 @@ def test_what_is_not_named_and_can_not_start_is_left_out_and_no_failure(host):
 def test_a_base_image_alone(host):
     run = host.deploy("--base-only", "onnx")
     assert run.status == 0, run.output
-    assert "-t cvat.onnx.base:latest" in run.call("^docker build")
+    assert "-t cvat.onnx.base:latest" in run.call("^docker build ")
     assert not run.made("nuctl (build|deploy|create)")
     assert "cvat.onnx.base:latest" in run.output
     run = host.deploy("--base-only", "pytorch", device="gpu")

@@ -52,7 +52,7 @@ def test_options_are_kept_without_flags(host):
     assert deployed.network == "other"
     assert deployed.spec["securityContext"] == {"runAsUser": 1234, "runAsGroup": 4321}
     assert deployed.spec["resources"]["limits"] == {"cpu": "2", "memory": "3Gi"}
-    assert "PYTHON_IMAGE=python:3.10-slim" in run.call("^docker build")
+    assert "PYTHON_IMAGE=python:3.10-slim" in run.call("^docker build ")
     assert re.search("finder: .*--env A=1 .*--weights", run.output)
 
 
@@ -303,15 +303,15 @@ class TestPython:
         host.deploy(str(directory), "--no-verify", "--python", "company/python:3.11")
         host.forget()
         run = host.deploy(str(directory), "--no-verify")
-        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build")
+        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build ")
         # Also for another function on it, and where the function is forgotten.
         host.forget()
         run = host.deploy(str(host.function("other")), "--no-verify", "--forget")
-        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build")
+        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build ")
 
     def test_from_the_environment(self, host):
         run = host.deploy(str(host.function()), "--no-verify", env={"PYTHON_IMAGE": "company/python:3.11"})
-        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build")
+        assert "PYTHON_IMAGE=company/python:3.11" in run.call("^docker build ")
 
 
 def test_a_container_that_was_restarted_before_is_not_taken_for_a_failure(host):

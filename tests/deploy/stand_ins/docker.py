@@ -205,19 +205,23 @@ def image_rm(arguments: Arguments) -> None:
 
 
 def build(arguments: Arguments) -> None:
+    dockerfile = ""
     if arguments.names[-1:] == ["-"]:
         import tarfile
 
         try:
             with tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read())) as context:
                 WORLD.set("context", "\n".join(context.getnames()))
-        except tarfile.TarError as error:
+                dockerfile = context.extractfile("Dockerfile").read().decode()
+        except (tarfile.TarError, KeyError) as error:
             raise Failure(f"unexpected EOF: {error}") from error
     time.sleep(float(WORLD.fact("build_takes") or 0))
     if fails := WORLD.fact("build_fails"):
         raise Failure(fails)
     print("Step 1/1 : FROM ${PYTHON_IMAGE}\nSuccessfully built")
-    WORLD.add_image(arguments.option("-t", "--tag"), arguments.pairs("--label"))
+    given = arguments.pairs("--build-arg")
+    labels = re.findall(r"([\w.-]+)=\$\{(\w+)\}", " ".join(re.findall("^LABEL (.*)", dockerfile, re.MULTILINE)))
+    WORLD.add_image(arguments.option("-t", "--tag"), {name: given.get(variable, "") for name, variable in labels})
 
 
 def tag(arguments: Arguments) -> None:

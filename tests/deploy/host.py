@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy.stand_ins.network.server import address
-from tests.deploy.stand_ins.world import World
+from tests.deploy.stand_ins.world import STORE_IMAGE, World
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -350,6 +350,7 @@ def new_host(folder: Path) -> Host:
     _write_program(
         host.world / "bin" / "python3", f'PYTHONPATH={network}${{PYTHONPATH:+:$PYTHONPATH}} exec {sys.executable} "$@"'
     )
+    host.facts.add_image(STORE_IMAGE)
     host.set("networks/cvat_cvat", "cvat_server cvat_redis_ondisk nuclio")
     host.set("dashboard", "1.15.9")
     host.set("nuctl_version", "1.15.9")

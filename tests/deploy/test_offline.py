@@ -23,8 +23,13 @@ def bundle(host):
 def other_machine(host, bundle):
     """No images, no nuctl, no repository: only the bundle, and the scripts in it."""
     host.forget()
-    for path in [*(host.world / "images").iterdir(), host.world / "bin" / "nuctl", host.world / "projects" / "cvat"]:
-        path.unlink(missing_ok=True)
+    for path in [
+        *(host.world / "images").iterdir(),
+        host.world / "bin" / "nuctl",
+        *(host.world / "projects").iterdir(),
+    ]:
+        path.unlink()
+    host.unset("store_runs")
     shutil.rmtree(host.home / "finder")
     subprocess.run(["tar", "-xf", "bundle.tar", "cvat-functions"], cwd=host.home, check=True)
     return host.home / "cvat-functions"

@@ -116,12 +116,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _need_store() -> None:
-    """nuctl keeps its records in a container, whose image it pulls when it isn't here."""
-    if said := WORLD.fact("store_fails"):
-        print(f"Unable to find image '{STORE_IMAGE}' locally", file=sys.stderr)
-        fail(
-            f"exit status 125\n    /nuclio/pkg/cmdrunner/shellrunner.go:96\n\nCall stack:\nstdout:\n\nstderr:\n{said}\n"
-        )
+    """nuctl keeps its records in a container, which it starts when it doesn't run, and whose image it pulls then."""
+    said = WORLD.fact("store_fails")
+    if not said and (WORLD.has("store_runs") or WORLD.image(STORE_IMAGE)):
+        WORLD.set("store_runs")
+        return
+    print(f"Unable to find image '{STORE_IMAGE}' locally", file=sys.stderr)
+    said = said or "docker: Error response from daemon: Get https://gcr.io/v2/: dial tcp: lookup gcr.io: no such host."
+    fail(f"exit status 125\n    /nuclio/pkg/cmdrunner/shellrunner.go:96\n\nCall stack:\nstdout:\n\nstderr:\n{said}\n")
 
 
 def _version(_: Call) -> None:

@@ -95,7 +95,7 @@ class World:
 
     def container_names(self) -> list[str]:
         """All containers: those of functions, and those of CVAT and Nuclio, which follow from other facts."""
-        names = {*self.names("containers"), STORE}
+        names = {*self.names("containers"), *([STORE] if self.has("store_runs") else [])}
         names.update(name for network in self.names("networks") for name in self.fact(f"networks/{network}").split())
         if self.has("dashboard"):
             names.add(DASHBOARD)

@@ -1,3 +1,3 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Builds, deploys and tries functions on the CPU: ./deploy_cpu.sh --help
-exec bash "$(dirname "${BASH_SOURCE[0]}")/deploy/run.sh" cpu "$@"
+exec sh "$(dirname "$(readlink -f "$0")")/deploy/start.sh" cpu "$@"

@@ -1,3 +1,3 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Builds, deploys and tries functions on a GPU: ./deploy_gpu.sh --help
-exec bash "$(dirname "${BASH_SOURCE[0]}")/deploy/run.sh" gpu "$@"
+exec sh "$(dirname "$(readlink -f "$0")")/deploy/start.sh" gpu "$@"

@@ -131,12 +131,19 @@ def unused_files(names: Iterable[str], *, keep_headers_of_cuda: bool = False) ->
     for name in names:
         unused_here = _UNUSED_FILES.get(name, ())
         keep_headers = keep_headers_of_cuda and _CUDA.match(name)
-        for path in metadata.files(name) or ():
+        for path in _files(name):
             if _is_metadata(path):
                 continue
             unused = bool(_UNUSED_FOLDERS.intersection(path.parts[:-1])) or any(map(path.match, unused_here))
             if unused or (path.suffix in _UNUSED_SUFFIXES and not keep_headers):
                 yield Path(str(path.locate()))
+
+
+def _files(name: str) -> Iterable[metadata.PackagePath]:
+    try:
+        return metadata.files(name) or ()
+    except metadata.PackageNotFoundError:  # by its marker it is for another Python or machine
+        return ()
 
 
 def _is_metadata(path: PurePosixPath) -> bool:
@@ -145,7 +152,7 @@ def _is_metadata(path: PurePosixPath) -> bool:
 
 def _cuda_files(names: Iterable[str]) -> Iterator[Path]:
     for name in names:
-        for path in metadata.files(name) or () if _CUDA.match(name) or name == "torch" else ():
+        for path in _files(name) if _CUDA.match(name) or name == "torch" else ():
             if not _is_metadata(path) and (name != "torch" or str(path) in _CUDA_PARTS_OF_TORCH):
                 yield Path(str(path.locate()))
 

@@ -113,6 +113,12 @@ def test_tests_headers_and_stubs_are_removed_licences_and_metadata_stay(image: I
     assert subprocess.run(version, capture_output=True, text=True, check=True).stdout == "1.0\n"
 
 
+def test_a_package_for_another_python_is_passed_over(image: Image) -> None:
+    image.wheel("some", {"some/__init__.py": "", "some/tests/__init__.py": ""})
+    image.install('some==1.0\nmissing==1.0; python_full_version < "3.0"\n', "some\n")
+    assert "some/tests/__init__.py" not in image.files("some")
+
+
 def test_what_the_image_had_before_is_left_alone(image: Image) -> None:
     image.wheel("old", {"old/__init__.py": "", "old/tests/__init__.py": ""})
     image.wheel("new", {"new/__init__.py": ""})

@@ -24,11 +24,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deploy.base_image import DEFAULT_PYTHON_IMAGE, BaseImage, of_functions
+from deploy.base_image import BaseImage, of_functions
 from deploy.console import DeploymentError, human_size
 from deploy.functions import COLLECTION, Function, find
 from deploy.images import context_of
-from deploy.packages import ROOT
+from deploy.packages import DEFAULT_PYTHON_IMAGE, ROOT
 
 _FUNCTIONS = ("onnx/rapidocr/text", "onnx/yolo/shapes")
 _STAND_IN = "python-stand-in:3.11"

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy import kubernetes, weights
+from deploy import kubernetes, resources, weights
 from deploy.deployment import ANNOTATION
 from deploy.function_file import Fields, http_trigger, section, set_environment
 from deploy.functions import Function
@@ -68,22 +68,12 @@ def _set_trigger(content: Fields, function: Function, *, is_new: bool) -> None:
 
 
 def _set_resources(content: Fields, function: Function, *, is_new: bool) -> None:
-    options, spec = function.deployment, section(content, "spec")
-    given: dict[str, object] = {}
-    if options.cpu:
-        given["cpu"] = options.cpu
-    if options.memory:
-        given["memory"] = options.memory
+    options = function.deployment
     if is_new and function.device == "gpu":
-        given["nvidia.com/gpu"] = options.gpus or 1
+        resources.give_gpus(content, options.gpus or 1)
         set_environment(content, {"DEVICE": "cuda"})
-    if given:
-        section(spec, "resources", "limits").update(given)
-    requested = spec.get("resources", {}).get("requests", {})
-    for name in ("cpu", "memory"):
-        # A request above the limit is refused by Kubernetes.
-        if name in given and name in requested:
-            requested[name] = given[name]
+    given = {"cpu": options.cpu, "memory": options.memory}
+    resources.limit(content, {name: value for name, value in given.items() if value})
 
 
 def _set_platform(spec: Fields, network: str | None) -> None:

@@ -40,7 +40,7 @@ _BUILD_COMMAND = re.compile(
 _BUILD_OUTPUT = re.compile(r" ---> Running in \w+\n(.*?)(?:Removing intermediate container|\Z)", re.DOTALL)
 _STORE = re.compile("nuclio-local-storage|container with storage volume")  # where nuctl keeps its records
 _KILLED, _TERMINATED = 137, 143
-_ENDED_BY_SIGNAL = (_KILLED, _TERMINATED)
+_HAS_ENDED = ("exited", "dead", "restarting")  # states of a container
 _CONTAINER_ENDED = re.compile(r"Container exited with status: (\d+)")
 _NOT_IN_TIME = re.compile(r"wasn't (?:healthy|ready) in time")
 _LAYOUT = (
@@ -178,16 +178,19 @@ def _known(text: str) -> DeploymentError | None:
 
 
 def _out_of_memory(container: Container) -> DeploymentError:
+    cause = "out of memory: the kernel ended the function while it started"
     if container.memory_limit:
-        cause = f"out of memory: the function took more than its limit of {_amount(container.memory_limit)} while it started"
-        more = "give it more: --memory AMOUNT, or resources.limits.memory in its function.yaml"
-    else:
-        cause = "out of memory: the kernel ended the function while it started"
-        more = "give Docker more memory (--memory AMOUNT keeps a function from taking all of it)"
-    return DeploymentError(
-        cause,
-        f"{more}; or take a smaller model (--env VARIANT=...) or fewer workers (numWorkers in function.yaml)",
-    )
+        limit = _amount(container.memory_limit)
+        cause = f"out of memory: the function took more than its limit of {limit} while it started"
+    return DeploymentError(cause, _more_memory(container))
+
+
+def _more_memory(container: Container | None) -> str:
+    more = "give Docker more memory (--memory AMOUNT keeps a function from taking all of it)"
+    if container and container.memory_limit:
+        limit = _amount(container.memory_limit)
+        more = f"give it more than {limit}: --memory AMOUNT, or resources.limits.memory in its function.yaml"
+    return f"{more}; or take a smaller model (--env VARIANT=...) or fewer workers (numWorkers in function.yaml)"
 
 
 def _amount(memory_bytes: int) -> str:
@@ -227,15 +230,15 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
         where = "in init_context" if _INIT_BEGAN in log else "while main.py was imported"
         how = f"ended with {python[1]}" if python[1] else f"was ended by a signal ({python[2].strip()})"
         cause = f"the function's Python process {how} {where}{words}"
-        remedy = _remedy_of_signal(python[2] or "")
+        remedy = _remedy_of_signal(python[2] or "", container)
         if not remedy and not words and container and _INIT_BEGAN not in log:
             remedy = f"docker run --rm --entrypoint python {container.image} -c 'import main' may show more"
         return DeploymentError(cause, remedy)
     status = _CONTAINER_ENDED.search(said)
     if container and container.error:
         return DeploymentError(f"Docker can't start it: {container.error}")
-    if container and (container.restarts or container.status in ("exited", "dead", "restarting")):
-        return _processor_ended(int(status[1]) if status else container.exit_code, container, log, words)
+    if container and (container.restarts or container.status in _HAS_ENDED):
+        return _processor_ended(int(status[1]) if status else None, container, log, words)
     if status:
         return DeploymentError(f"the processor ended with status {status[1]}{words}")
     if _NOT_IN_TIME.search(said):
@@ -246,22 +249,34 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
     return None
 
 
-def _processor_ended(status: int, container: Container, log: str, words: str) -> DeploymentError:
+def _processor_ended(status: int | None, container: Container, log: str, words: str) -> DeploymentError:
+    """A function whose Python process is not known to have ended.
+
+    Args:
+        status: That nuctl saw.
+        container: The container.
+        log: Its log.
+        words: The last words of its log, after a colon.
+    """
     where = "in init_context" if _INIT_BEGAN in log else "before init_context"
     again = f", {container.restarts + 1} times" if container.restarts else ""
-    # A container that was restarted has been stopped by now, by the same signals that end it for other reasons.
-    if status in _ENDED_BY_SIGNAL and container.restarts:
-        return DeploymentError(f"the processor ended {where}{again}{words}")
-    remedy = _remedy_of_signal("killed") if status == _KILLED else ""
+    if container.restarts:
+        # It is stopped then, so that nuctl gives up, and nuctl sees that end of it.
+        status = container.exit_code if container.status in _HAS_ENDED else None
+    elif status is None:
+        status = container.exit_code
+    if status is None or (container.restarts and status in (_KILLED, _TERMINATED)):
+        remedy = _more_memory(container) if container.memory_limit and not words else ""
+        return DeploymentError(
+            f"the processor ended {where}{again}{words}", remedy and f"if it lacked memory, {remedy}"
+        )
+    remedy = _remedy_of_signal("killed", container) if status == _KILLED else ""
     return DeploymentError(f"the processor ended with status {status} {where}{again}{words}", remedy)
 
 
-def _remedy_of_signal(signal: str) -> str:
+def _remedy_of_signal(signal: str, container: Container | None) -> str:
     if "killed" in signal:
-        return (
-            "most often the memory was used up: dmesg on the host shows it; give Docker or the function more (--memory), or "
-            "take a smaller model"
-        )
+        return f"most often it was out of memory: {_more_memory(container)}"
     if "illegal instruction" in signal:
         return "a package was built for a newer CPU than this one: take another version of it"
     if signal:

@@ -186,15 +186,16 @@ class FunctionDeployment:
         start = self._log.stat().st_size
         with self._log.open("ab") as output:
             process = run.commands.start(*words, output=output)
-            self._watch(process)
+            died = self._watch(process)
             status = run.commands.wait(process)
         if status != 0:
             self._save_container_log()
             said = self._log.read_bytes()[start:].decode("utf-8", "replace")
             is_mounted = bool(self._function.deployment.weights)
-            raise explain(said, self._container_log, container=self._new_container(), mounted=is_mounted)
+            container = died or self._new_container()
+            raise explain(said, self._container_log, container=container, mounted=is_mounted)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, process: subprocess.Popen[bytes]) -> Container | None:
         """Stops a function that has died, so that nuctl gives up.
 
         Nuclio waits for readinessTimeoutSeconds even when a function dies at once, as its restart policy starts it again and
@@ -202,6 +203,9 @@ class FunctionDeployment:
 
         Args:
             process: nuctl.
+
+        Returns:
+            The container before it was stopped; None when that was not necessary.
         """
         poll_s = float(os.environ.get("DEPLOY_POLL", "1"))
         stop = self._run.commands.stop
@@ -213,7 +217,8 @@ class FunctionDeployment:
                 self._save_container_log()
                 self._run.commands.ask("docker", "update", "--restart=no", container.name)
                 self._run.commands.ask("docker", "stop", "--time", "1", container.name)
-                return
+                return container
+        return None
 
     def _try(self) -> Trial | None:
         run = self._run

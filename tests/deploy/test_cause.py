@@ -99,12 +99,24 @@ def test_the_last_words_of_a_process_that_ended() -> None:
             Container("finder", status="exited", restarts=1, exit_code=137),
             "the processor ended before init_context, 2 times: exec format error",
         ),
+        (
+            # It has begun again.
+            Container("finder", status="running", running=True, restarts=1, memory_limit=268435456),
+            "the processor ended before init_context, 2 times: exec format error",
+        ),
     ],
 )
 def test_a_processor_that_dies_at_once(container: Container, cause: str) -> None:
     found = explain("Error - Container wasn't healthy in time\n", "exec format error\n", container=container)
     assert found.cause == cause
     assert found.remedy == ""
+
+
+def test_a_processor_that_may_have_lacked_memory() -> None:
+    container = Container("finder", status="running", running=True, restarts=1, memory_limit=268435456)
+    found = explain("Error - Container exited with status: 137\n", log("slow.container"), container=container)
+    assert found.cause == "the processor ended in init_context, 2 times"
+    assert found.remedy.startswith("if it lacked memory, give it more than 256Mi: --memory AMOUNT")
 
 
 def test_a_processor_that_was_killed() -> None:

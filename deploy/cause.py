@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
 from deploy.commands import Done, last_words, shortened
 from deploy.console import DeploymentError
 from deploy.containers import Container
+from deploy.function_file import at
+from deploy.lacking import FUNCTION_FOLDER
 from deploy.nuclio import store_remedy
 
 _LONGEST = 600
@@ -81,9 +84,18 @@ def log_end(text: str) -> list[str]:
     Args:
         text: The log.
     """
-    lines = (line.rstrip() for line in _plain(text).splitlines())
+    lines = (line.rstrip() for record in _plain(text).splitlines() for line in _lines_of(record))
     said = [line for line in lines if not _CHATTER.search(line)]
     return [shortened(line, _LONGEST_QUOTE) for line in said[-_LOG_LINES:]]
+
+
+def _lines_of(record: str) -> list[str]:
+    """A line of a container's log; a record of Nuclio's wrapper with a traceback as the lines of that."""
+    try:
+        traceback = at(json.loads(record), "with", "traceback") if record.startswith("{") else None
+    except ValueError:
+        traceback = None
+    return str(traceback).splitlines() if traceback else [record]
 
 
 @dataclass(frozen=True)
@@ -232,7 +244,7 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
         cause = f"the function's Python process {how} {where}{words}"
         remedy = _remedy_of_signal(python[2] or "", container)
         if not remedy and not words and container and _INIT_BEGAN not in log:
-            remedy = f"docker run --rm --entrypoint python {container.image} -c 'import main' may show more"
+            remedy = f"docker run --rm --workdir {FUNCTION_FOLDER} --entrypoint python {container.image} -c 'import main' may show more"
         return DeploymentError(cause, remedy)
     status = _CONTAINER_ENDED.search(said)
     if container and container.error:

@@ -70,7 +70,7 @@ def test_nuctls_log_holds_that_of_the_container(name: str, cause: str, container
 
 def test_remedies_of_a_process_that_ended() -> None:
     assert of_start(log("exit.container")).remedy.startswith(
-        "docker run --rm --entrypoint python cvat.finder:1 -c 'import main'"
+        "docker run --rm --workdir /opt/nuclio --entrypoint python cvat.finder:1 -c 'import main'"
     )
     assert "--memory" in of_start(log("kill.container")).remedy
     assert "native code" in of_start(log("abort.container")).remedy
@@ -324,6 +324,10 @@ def test_the_end_of_a_log() -> None:
     assert len(lines) <= 12
     assert 'RuntimeError: no model "here"' in lines
     assert not any("goroutine" in line or "(D)" in line or "socket" in line or not line for line in lines)
+    lines = log_end(log("import.container"))
+    assert lines[-2] == "ModuleNotFoundError: No module named 'cv3'"
+    assert any('File "/opt/nuclio/main.py", line' in line for line in lines)
+    assert log_end('{"level": "x"}\n{"with": 3}\n{not JSON\n') == ['{"level": "x"}', '{"with": 3}', "{not JSON"]
     (cut,) = log_end("z" * 900 + "\n")
     assert len(cut) == 200
     assert cut.endswith("z ...")

@@ -23,6 +23,7 @@ from deploy.containers import DockerError, find_container
 from deploy.function import FunctionDeployment, Run
 from deploy.function_file import GPU_NAME, NAME, set_environment
 from deploy.functions import Function
+from deploy.local_images import find_image
 from deploy.nuclio import STORE
 from deploy.packages import ROOT
 from deploy.verify import CHECK_FILES
@@ -50,7 +51,7 @@ def make(run: Run, target: Path) -> None:
         Interrupted: The run was interrupted.
     """
     _build(run)
-    dashboard = run.host.docker.dashboard.image if run.host.docker.dashboard else ""
+    dashboard = _dashboard_image(run)
     images = [*(function.image for function in run.functions), _store_image(run), dashboard]
     save = ["docker", "save", *dict.fromkeys(image for image in images if image)]
     run.console.heading(f"Packing {count(len(save) - 2, 'image')}")
@@ -93,6 +94,17 @@ def _build(run: Run) -> None:
         except DeploymentError as error:
             cause = f"{function.name} can't be built: {error.cause}"
             raise DeploymentError(cause, error.remedy or f"all of it: {log}") from error
+
+
+def _dashboard_image(run: Run) -> str:
+    """The image of Nuclio's dashboard, where one is here."""
+    dashboard = run.host.docker.dashboard
+    if dashboard is None:
+        return ""
+    if find_image(dashboard.image, run.commands) is None:
+        run.console.note(f"Nuclio's dashboard is not packed: its image {dashboard.image} is no longer here")
+        return ""
+    return dashboard.image
 
 
 def _store_image(run: Run) -> str:

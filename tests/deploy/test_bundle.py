@@ -36,6 +36,7 @@ case "$1 $2" in
   "save "*) [ ! -e "$STAND_INS/save_fails" ] || { echo "no such image" >&2; exit 1; }
     if [ -e "$STAND_INS/save_hangs" ]; then sleep 30; fi; head -c "$(cat "$STAND_INS/size")" /dev/zero ;;
   "load "*) gzip -dc >"$STAND_INS/loaded" && echo "Loaded image: a:latest" && echo "Loaded image: b:latest" ;;
+  "image inspect") [ ! -e "$STAND_INS/no_dashboard" ] || exit 1; echo '[{"Id": "sha256:1"}]' ;;
   "inspect "*) echo '[{"Name": "/nuclio-local-storage-reader", "Config": {"Image": "gcr.io/iguazio/alpine:3.20"}}]' ;;
 esac
 """
@@ -271,6 +272,14 @@ def test_the_dashboard_of_the_bundle_is_started_not_that_of_another_version(mach
     text = (REPOSITORY / "compose.yaml").read_text()
     assert "${NUCLIO_VERSION:-" in text
     assert "${NUCLIO_ARCH:-" in text
+
+
+def test_a_dashboard_whose_image_is_gone_is_left_out(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    (machine.world / "no_dashboard").touch()
+    machine.make()
+    assert "docker save cvat.finder:latest gcr.io/iguazio/alpine:3.20" in machine.calls()
+    assert f"Nuclio's dashboard is not packed: its image {DASHBOARD} is no longer here" in capsys.readouterr().out
+    assert machine.open().start_dashboard == ""
 
 
 def test_its_nuctl_is_found_later(machine: Machine) -> None:

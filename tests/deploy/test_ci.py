@@ -133,7 +133,6 @@ def test_a_release_without_weights(github: Host) -> None:
 
 def test_pushing_what_is_deployed(github: Host) -> None:
     github.deploy(str(github.function()))
-    github.set("deployed", "cvat.finder:latest\ncvat.finder:latest\n")
     github.forget()
     done = run(github, "push_images", "ghcr.io/Owner/Name", "v1.2")
     assert done.returncode == 0, done.stderr
@@ -144,11 +143,9 @@ def test_pushing_what_is_deployed(github: Host) -> None:
 
 
 def test_nothing_to_push_and_a_refused_push_are_failures(github: Host) -> None:
-    github.set("deployed", "")
     done = run(github, "push_images", "ghcr.io/o/n", "v1")
     assert (done.returncode, done.stderr) == (1, "push_images: no function is deployed: nothing to push\n")
     github.deploy(str(github.function()))
-    github.set("deployed", "cvat.finder:latest\n")
     github.set("push_fails", "denied\n")
     done = run(github, "push_images", "ghcr.io/o/n", "v1")
     assert (done.returncode, done.stderr) == (1, "push_images: docker push --quiet has failed: denied\n")
@@ -170,6 +167,7 @@ def test_starting_nuclio(github: Host, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GITHUB_PATH", str(tmp_path / "path"))
     with _internet() as (address, asked):
         monkeypatch.setattr(nuctl_program, "_RELEASES", address)
+        github.facts.add_image(f"quay.io/nuclio/dashboard:1.14.1-{nuctl_program.architecture()}")
         start_nuclio.start(["1.14.1"], port=int(address.rpartition(":")[2]))
     nuctl = tmp_path / "programs" / "nuctl"
     assert (nuctl.read_text(), os.access(nuctl, os.X_OK)) == ("a program", True)

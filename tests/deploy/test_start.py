@@ -31,6 +31,8 @@ def place(tmp_path: Path) -> Path:
     shutil.copy(REPOSITORY / "deploy/start.sh", package)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(MAIN)
+    for device in ("cpu", "gpu"):
+        shutil.copy(REPOSITORY / f"deploy_{device}.sh", package.parent)
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
@@ -66,6 +68,20 @@ def test_the_arguments_and_the_working_directory_are_kept(place: Path) -> None:
     assert said["arguments"] == ["cpu", "--env", "A=b  c'd", "*"]
     assert said["cwd"] == str(place)
     assert said["file"] == str(place / "my scripts/deploy/__main__.py")
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["bash"], []])
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_scripts_work_through_links_and_from_anywhere(place: Path, device: str, shell: list[str]) -> None:
+    (place / "bin/bash").symlink_to(str(shutil.which("bash")))
+    (place / "elsewhere").mkdir()
+    link = place / "elsewhere" / "deploy-functions"
+    link.symlink_to(f"../my scripts/deploy_{device}.sh")
+    for name in (str(link), "elsewhere/deploy-functions", str(place / f"my scripts/deploy_{device}.sh")):
+        done = start(place, *shell, name, "--list")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["arguments"] == [device, "--list"]
+        assert json.loads(done.stdout)["file"] == str(place / "my scripts/deploy/__main__.py")
 
 
 def test_modules_of_the_user_are_not_taken_for_those_of_the_scripts(place: Path) -> None:

@@ -15,7 +15,7 @@ WORLD = here()
 _WITH_VALUE = {
     *("--user", "--network", "--env", "-e", "--mount", "--volume", "-v", "--entrypoint", "--gpus", "--name", "--tail"),
     *("--time", "-t", "--tag", "--build-arg", "--label", "--file", "-f", "--format", "--filter", "--type", "--restart"),
-    *("--workdir", "-w", "--memory", "--cpus", "--platform", "--progress"),
+    *("--workdir", "-w", "--memory", "--cpus", "--platform", "--progress", "--publish", "-p"),
 }
 
 

@@ -49,8 +49,7 @@ def find_nuctl(console: Console, commands: Commands, given: str, dashboard_versi
     version = _version_of(path, commands) if found else ""
     wanted = download_command(dashboard_version or USUAL_NUCLIO)
     if not version:
-        what = f"nuctl ({path}) does not run" if found or named else "nuctl is not installed"
-        console.bad(what, wanted)
+        console.bad(_problem(path, named, is_found=found is not None), wanted)
     elif _numbers(version) < _numbers(_OLDEST):
         console.bad(f"nuctl {version} is too old: {_OLDEST} or newer is needed", wanted)
     elif aloud:
@@ -85,6 +84,12 @@ def download_address(version: str) -> str:
 def architecture() -> str:
     """The processor of this machine as Nuclio's releases and images name it: amd64 or arm64."""
     return "arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"
+
+
+def _problem(path: str, named: str, *, is_found: bool) -> str:
+    if is_found:
+        return f"nuctl ({path}) does not run"
+    return f"there is no program {named}, which NUCTL names" if named else "nuctl is not installed"
 
 
 def _version_of(path: str, commands: Commands) -> str:

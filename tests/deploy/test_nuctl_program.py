@@ -82,7 +82,7 @@ def test_one_for_another_kind_of_machine_does_not_run(programs, capsys):
 def test_a_file_that_is_named_and_missing(programs, capsys, monkeypatch):
     monkeypatch.setenv("NUCTL", "nowhere/nuctl")
     found(programs)
-    assert "nuctl (nowhere/nuctl) does not run" in capsys.readouterr().out
+    assert "MISSING there is no program nowhere/nuctl, which NUCTL names" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

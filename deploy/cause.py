@@ -46,9 +46,11 @@ _KILLED, _TERMINATED = 137, 143
 _HAS_ENDED = ("exited", "dead", "restarting")  # states of a container
 _CONTAINER_ENDED = re.compile(r"Container exited with status: (\d+)")
 _NOT_IN_TIME = re.compile(r"wasn't (?:healthy|ready) in time")
+_ABSENT_WEIGHTS = re.compile(r"(\S+?)(?:,.*)? (?:is|are) missing in /?opt/nuclio/weights/([^\s;]+)")
+_FETCH = re.compile("; fetch: .*")  # in the function's container, which is no place for it
 _LAYOUT = (
-    "the mounted folder is looked through, not the image: it holds one file, which MODEL_PATH then names, or for each variant "
-    "a folder with the files that weights.yaml names: DIR/<function's name>/<variant>/<file>"
+    "a mounted folder holds one file, which MODEL_PATH then names, or a folder for each variant, as in "
+    "DIR/<function's name>/{variant}/{file}"
 )
 
 
@@ -72,7 +74,7 @@ def explain(
     if container and container.out_of_memory:
         found = _out_of_memory(container)
     elif error:
-        found = DeploymentError(error, _remedy_of_init(error, mounted))
+        found = DeploymentError(_FETCH.sub("", error), _remedy_of_init(error, mounted))
     else:
         found = _known(f"{said}\n{_said(log)}") or _ended(said, log, container) or _unknown(said, _said(log))
     return DeploymentError(shortened(found.cause, _LONGEST), found.remedy)
@@ -227,8 +229,14 @@ def _init_error(log: str) -> str:
 def _remedy_of_init(error: str, mounted: bool) -> str:
     if "No module named" in error:
         return "add the package to the function's requirements.txt, then deploy again"
-    if "weights" in error or "MODEL_PATH" in error:
-        return _LAYOUT if mounted else "mount them with --weights DIR, or let the build fetch them (network)"
+    if "can't load it" in error:
+        return "the file is damaged, or of another format than the function takes"
+    if re.search(r"(?<!/)\bweights\b(?!/)|MODEL_PATH", error):
+        if not mounted:
+            return "mount them with --weights DIR, or let the build fetch them (network)"
+        absent = _ABSENT_WEIGHTS.search(error)
+        file, variant = absent.groups() if absent else ("<file of weights.yaml>", "<variant>")
+        return _LAYOUT.format(variant=variant, file=file)
     if re.search("CUDA|cuda|GPU", error):
         return "nvidia-smi on this machine shows the driver; without a GPU: ./deploy_cpu.sh"
     return "an option of the function is set with --env NAME=VALUE, or in spec.env of its function.yaml"

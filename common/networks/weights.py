@@ -327,8 +327,9 @@ def _missing(directory: Path, variant: Variant, to: Path | None = None) -> Missi
 
 
 def _shown(path: Path) -> str:
-    """A path as seen from the working directory, when it is below that."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    """A path as seen from the working directory, when it is below that; whole from the root, where Nuclio runs functions."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and here != Path(here.root) else str(path)
 
 
 def _intact(path: Path, sha256: str) -> bool:

@@ -164,13 +164,23 @@ def test_an_exception_at_the_start(container_log: str, cause: str, remedy: str) 
 
 
 def test_weights_that_are_missing() -> None:
-    text = startup_error("no weights for small: model.onnx is missing in /opt/nuclio/weights/small; fetch: python -m x")
-    assert "mount them with --weights DIR" in of_start(text).remedy
+    cause = "no weights for small: model.onnx is missing in /opt/nuclio/weights/small"
+    text = startup_error(f"{cause}; fetch: python -m common.networks.weights /opt/nuclio --variant small")
+    found = of_start(text)
+    assert found.cause == cause
+    assert "mount them with --weights DIR" in found.remedy
     mounted = of_start(text, mounted=True)
-    assert mounted.cause.startswith("no weights for small: model.onnx is missing in /opt/nuclio/weights/small")
+    assert mounted.cause == cause
     assert "mount them with --weights" not in mounted.remedy
-    assert "DIR/<function's name>/<variant>/<file>" in mounted.remedy
-    assert "MODEL_PATH" in mounted.remedy
+    assert "DIR/<function's name>/small/model.onnx" in mounted.remedy
+    assert "one file, which MODEL_PATH then names" in mounted.remedy
+    several = startup_error("no weights for b: config.json, model.bin are missing in /opt/nuclio/weights/b")
+    assert "DIR/<function's name>/b/config.json" in of_start(several, mounted=True).remedy
+    wrong = startup_error("/opt/nuclio/weights/best.onnx: ONNX Runtime can't load it: No graph was found")
+    for is_mounted in (False, True):
+        assert of_start(wrong, mounted=is_mounted).remedy.startswith("the file is damaged")
+    absent = of_start(startup_error("MODEL_PATH: there is no /opt/nuclio/weights/x.onnx"), mounted=True)
+    assert "DIR/<function's name>/<variant>/<file of weights.yaml>" in absent.remedy
 
 
 @pytest.mark.parametrize("limit", [0, 268435456, 1610612736])

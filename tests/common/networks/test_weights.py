@@ -147,11 +147,12 @@ def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch
     assert str(tmp_path) not in lacking.problem
     assert "missing in some function/weights/small; " in lacking.problem
     assert "weights 'some function' --variant small" in lacking.problem
-    # A worker's working directory is the function's; its log is read elsewhere.
-    monkeypatch.chdir(directory)
-    lacking = weights.missing(directory, {})
-    assert lacking is not None
-    assert f"missing in {directory}/weights/small; " in lacking.problem
+    # A worker's working directory is the function's, and the root in Nuclio; its log is read elsewhere.
+    for folder in (directory, Path("/")):
+        monkeypatch.chdir(folder)
+        lacking = weights.missing(directory, {})
+        assert lacking is not None
+        assert f"missing in {directory}/weights/small; " in lacking.problem
 
 
 def test_a_function_without_weights_lacks_nothing(tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ class FunctionDeployment:
             console.remedy(f"  {line}")
         if self._run.logs != self._run.commands.scratch:
             console.remedy(f"all of it: {self._log}")
-        if self._fate_of_old and not self._run.console.dry_run:
+        if self._fate_of_old:
             console.remedy(self._fate_of_old)
-        elif self._built and not self._is_touched:
+        if self._fate_of_old or not self._is_touched:
             self._remove_image(self._built)

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -149,9 +150,7 @@ class _Session:
             if function.directory is None:
                 device = recorded.device if recorded else function.device
                 function.device = device
-            function.deployment = Deployment(
-                **{**vars(deployment), "weights": mounted, "directory": directory, "device": function.device}
-            )
+            function.deployment = replace(deployment, weights=mounted, directory=directory, device=function.device)
             if options.on_kubernetes and options.build and not function.deployment.registry:
                 raise DeploymentError(
                     "--platform kube needs --registry: the cluster pulls its images from there", status=2

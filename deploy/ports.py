@@ -18,6 +18,7 @@ from deploy.options import Options
 from deploy.preflight import Host
 
 _RANGE = 1000
+_HIGHEST = 65535
 
 
 def assign(
@@ -122,7 +123,13 @@ def _fixed_port(function: Function) -> int | None:
         return None
     trigger = http_trigger(function.content)
     port = at(trigger[1], "attributes", "port") if trigger else None
-    return int(port) if port else None
+    if port in (None, 0, ""):
+        return None
+    text = str(port)
+    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST):
+        cause = f"attributes.port in the function.yaml of {function.name}: expected a port up to {_HIGHEST}, got {port}"
+        raise DeploymentError(cause, "change it, or leave it out: then a free one is found")
+    return int(text)
 
 
 def _checksum(data: bytes) -> int:

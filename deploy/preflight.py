@@ -13,6 +13,7 @@ from deploy import base_image, torch_index
 from deploy.base_image import BaseImage
 from deploy.bundle import Bundle
 from deploy.commands import NOT_FOUND, Commands
+from deploy.configuration import USER
 from deploy.console import Console, DeploymentError, count, quoted
 from deploy.containers import HERE, DockerHost, ask_docker, docker_address
 from deploy.disk import Need, check_disk, need_of_build, need_of_bundle
@@ -34,8 +35,6 @@ from deploy.nuclio import PROJECT, STORE, Nuclio, reason_of, store_remedy
 from deploy.nuctl_program import find_nuctl
 from deploy.options import Options
 from deploy.packages import DEFAULT_PYTHON_IMAGE
-
-_DEFAULT_USER = "1000:1000"
 
 
 @dataclass
@@ -134,7 +133,7 @@ def check(
     elif host.docker.address == HERE:
         _check_volumes(functions, console)
     if options.weights:
-        _check_weights_folder(options.weights, options.user or _DEFAULT_USER, console)
+        _check_weights_folder(options.weights, options.user or USER, console)
     _end_when_missing(console)
     return host
 
@@ -153,18 +152,19 @@ def check_recorded(functions: Sequence[Function], options: Options, commands: Co
     """
     if options.on_kubernetes:
         return
-    given = str(options.weights.resolve()) if options.weights else None
     networks = {each.deployment.network: each.name for each in functions}
     for network, name in networks.items():
         if network and network != options.network and not network_exists(network, commands):
             cause = f"there is no Docker network {network}, which {name} was deployed with"
             console.bad(cause, "--network NAME takes another; --forget takes the one of CVAT")
     for function in functions:
-        folder = function.deployment.weights
-        if not folder or (given and folder.startswith(given)):
+        if not function.deployment.weights or docker_address() != HERE:
             continue
-        if Path(folder).is_dir():
-            _check_weights_folder(Path(folder), function.deployment.user or _DEFAULT_USER, console)
+        folder = Path(function.deployment.weights)
+        if options.weights and folder.is_relative_to(options.weights):
+            continue  # `check` has looked at it
+        if folder.is_dir():
+            _check_weights_folder(folder, function.deployment.user or USER, console)
         else:
             cause = f"the folder with the weights of {function.name} is gone: {folder}"
             console.bad(cause, "--weights DIR names another; --forget deploys without it")

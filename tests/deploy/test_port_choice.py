@@ -123,6 +123,18 @@ def test_a_port_in_function_yaml_that_a_program_has(listening):
         assign(function(port=listening), address=HERE)
 
 
+@pytest.mark.parametrize("port", ["many", 70000, -1, 31000.5, [31000]])
+def test_a_port_in_function_yaml_that_is_none(port):
+    with pytest.raises(
+        DeploymentError, match=r"attributes.port in the function.yaml of finder: expected a port up to 65535"
+    ):
+        assign(function(port=port))
+
+
+def test_a_port_in_function_yaml_in_quotes():
+    assert assign(function(port="31000")) == [31000]
+
+
 def test_two_functions_that_ask_for_one_port():
     with pytest.raises(DeploymentError, match=r"port 31000, .* second asks for, is taken by first"):
         assign(function("first", 31000), function("second", 31000))

@@ -43,6 +43,6 @@ def check_target(headers: Mapping[Any, Any] | None, name: str) -> None:
         meant = meant if len(meant) <= _LONGEST_NAMES else meant[: _LONGEST_NAMES - 3] + "..."
         raise Misdirected(
             f"this is {name}, and the request is for {meant}: Nuclio's dashboard has an old address of it. "
-            "Docker gives containers new addresses when it restarts. To correct them, run ./deploy_cpu.sh --no-build, or "
-            "./deploy_gpu.sh --no-build, on the host"
+            "Docker gives containers new addresses when it restarts. To correct them, run ./deploy_cpu.sh --no-build on the "
+            "host: it deploys again what Nuclio has, on a CPU or GPU"
         )

@@ -51,9 +51,12 @@ def examine_all(host: DockerHost, namespace: str, report: Report) -> None:
     if open_ports:
         what = f"who reaches this machine can call the functions, without a password: {_ports(open_ports)}, on all addresses"
         report.warn("Docker", what, "docs/deploy.md, 'Who can reach the functions', closes them")
-    unlimited = sum(c.log_driver == "json-file" and "max-size" not in c.log_options for c in functions)
+    unlimited = [
+        c for c in (*functions, *host.dashboards) if c.log_driver == "json-file" and "max-size" not in c.log_options
+    ]
     if unlimited:
-        what = f"the log{'' if unlimited == 1 else 's'} of {unlimited} container{'' if unlimited == 1 else 's'} of functions"
+        one = len(unlimited) == 1
+        what = f"the log of {unlimited[0].name}" if one else f"the logs of {len(unlimited)} containers"
         report.warn("Docker", f"{what} can grow until the disk is full", "docs/deploy.md, 'Logs', limits them")
 
 

@@ -222,8 +222,12 @@ class DeployedFunction(ServedFunction):
         if container.restart == "no":
             self.warn("it does not come back after a reboot", f"docker update --restart=always {container.name}")
         if container.restarts:
-            why = "it ran out of memory" if container.out_of_memory else f"docker logs {container.name} says why"
-            self.warn(f"it has been restarted {container.restarts} time{'' if container.restarts == 1 else 's'}", why)
+            what = f"it has been restarted {container.restarts} time{'' if container.restarts == 1 else 's'}"
+            if container.out_of_memory:
+                remedy = f"fewer workers (numWorkers), or more memory: {self.no_build} --memory 4Gi, for example"
+                self.warn(f"{what}: it ran out of memory", remedy)
+            else:
+                self.warn(what, f"docker logs {container.name} says why")
 
     def _examine_network(self, container: Container) -> None:
         dashboard = self._docker.dashboard

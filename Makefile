@@ -43,7 +43,7 @@ $(VENV)/bin/python:
 
 # One stamp for each set of packages, named by the content of its requirement files: nothing to do when they are unchanged.
 $(VENV)/.serve: $(SERVE_REQUIREMENTS) | $(VENV)/bin/python
-	@echo "Installing the packages of the demo and the local server (some 240 MB to download) ..."
+	@echo "Installing the packages of the demo and the local server (some 200 MB to download) ..."
 	@$(PIP) $(addprefix -r ,$(SERVE_REQUIREMENTS))
 	@touch $@
 

@@ -210,8 +210,9 @@ def _model_path(weights: Path | None, name: str) -> Path | None:
     return (files[0] if len(files) == 1 else weights / name).resolve()
 
 
-def _serve_options(model_path: str) -> list[str]:
-    values = [f"ENGINE={_ENGINE}", *([f"MODEL_PATH={model_path}"] if model_path else [])]
+def _serve_options(function: Function, model_path: str) -> list[str]:
+    values = [f"ENGINE={_ENGINE}"] if function.framework == "onnx" else []
+    values += [f"MODEL_PATH={model_path}"] if model_path else []
     return ["--workers", "1", *(word for value in values for word in ("--env", value))]
 
 
@@ -220,7 +221,7 @@ def _served_here(function: Function, weights: Path | None, log: Path) -> Iterato
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     model = _model_path(weights, function.name)
-    command = [sys.executable, "-m", "tools.serve", "--port", str(port), *_serve_options(str(model or ""))]
+    command = [sys.executable, "-m", "tools.serve", "--port", str(port), *_serve_options(function, str(model or ""))]
     with log.open("wb") as output:
         server = subprocess.Popen([*command, str(function.directory)], stdout=output, stderr=output, cwd=ROOT)
     try:
@@ -238,7 +239,7 @@ def _served_from(image: str, function: Function, weights: Path | None) -> Iterat
     inside = f"/weights/{model.name}" if model else ""
     if model:
         options += ["--volume", f"{model}:{inside}:ro"]
-    serve = ["python", "-m", "tools.serve", "--host", "0.0.0.0", "--port", "8070", *_serve_options(inside)]  # noqa: S104
+    serve = ["python", "-m", "tools.serve", "--host", "0.0.0.0", "--port", "8070", *_serve_options(function, inside)]  # noqa: S104
     container = _run("docker", "run", "--detach", *options, image, *serve, "/opt/nuclio")
     try:
         address = _run("docker", "port", container, "8070/tcp").splitlines()[0]

@@ -7,6 +7,7 @@ mounted; or the images of a bundle hold them.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ CATALOG = "weights.yaml"
 _FOLDER = "weights"
 _MARKER = ".mounted"  # common.networks.weights fetches nothing during the build where it finds this
 _VOLUME = "weights"
+_INSIDE = "/function"  # where the directory is in the container that fetches them
 _NOT_WEIGHTS = (".sha256", ".md", ".txt")
 _LINKED_FROM = 1 << 20  # bytes; what is smaller is copied, so that it may be changed
 
@@ -117,17 +119,19 @@ def fetch(function: Function, commands: Commands, console: Console, log: Path) -
     variant = function.deployment.environment.get(
         "VARIANT", function_file.environment(function.content).get("VARIANT", "")
     )
+    tool = ["python", "-m", "common.networks.weights", _INSIDE, *(("--variant", variant) if variant else ())]
     done = commands.change(
         *("docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "--network", "host", "--env", "HF_TOKEN"),
-        *("--mount", f"type=bind,{_quoted_field(f'source={function.directory}')},destination=/function"),
-        *(function.base, "python", "-m", "common.networks.weights", "/function"),
-        *(("--variant", variant) if variant else ()),
+        *("--mount", f"type=bind,{_quoted_field(f'source={function.directory}')},destination={_INSIDE}"),
+        # One stream: Docker's client keeps no order between two, and the last line says why it failed.
+        *(function.base, "sh", "-c", f"exec {quoted(tool)} 2>&1"),
         log=log,
         show=console.line,
     )
     if not done.ok:
+        words = re.sub(rf"(?<![\w/]){_INSIDE}(?=/)", lambda match: str(function.directory), done.last_words)
         raise DeploymentError(
-            f"its weights can't be fetched: {done.last_words}",
+            f"its weights can't be fetched: {words}",
             "with weights of your own: --weights DIR; without a network: --offline FILE",
         )
 

@@ -19,7 +19,7 @@ CATALOG = "default: small\nvariants:\n  small:\n    files:\n      - {path: m.onn
 DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >>"$STAND_INS/calls"
 echo "m.onnx: from https://x/m"
-if [ -e "$STAND_INS/fails" ]; then echo "https://x/m: the server answers 404 Not Found" >&2; exit 1; fi
+if [ -e "$STAND_INS/fails" ]; then echo "https://x/m: 404; or copy it to /function/weights/small/m.onnx yourself" >&2; exit 1; fi
 printf 'm.onnx: fetched'
 """
 
@@ -147,7 +147,7 @@ def test_weights_are_fetched_with_the_functions_own_tool(place: Place) -> None:
     assert call == (
         f"run --rm --user {os.getuid()}:{os.getgid()} --network host --env HF_TOKEN "
         f'--mount type=bind,"source={place.directory}",destination=/function '
-        "cvat.onnx.base:latest python -m common.networks.weights /function"
+        "cvat.onnx.base:latest sh -c exec python -m common.networks.weights /function 2>&1"
     )
     said = "m.onnx: from https://x/m\nm.onnx: fetched"
     assert place.capsys.readouterr().out == f"{said}\n"
@@ -160,9 +160,9 @@ def test_the_variant_that_is_fetched(place: Place) -> None:
     place.fetch(place.function(environment={"VARIANT": "given"}))
     place.fetch(place.function(environment={"VARIANT": ""}))
     assert [call.partition("networks.weights ")[2] for call in place.calls()] == [
-        "/function --variant of the file",
-        "/function --variant given",
-        "/function",
+        "/function --variant 'of the file' 2>&1",
+        "/function --variant given 2>&1",
+        "/function 2>&1",
     ]
 
 
@@ -170,7 +170,9 @@ def test_weights_that_cannot_be_fetched(place: Place) -> None:
     (place.world / "fails").touch()
     with pytest.raises(DeploymentError) as raised:
         place.fetch(place.function())
-    assert raised.value.cause == "its weights can't be fetched: https://x/m: the server answers 404 Not Found"
+    assert raised.value.cause == (
+        f"its weights can't be fetched: https://x/m: 404; or copy it to {place.directory}/weights/small/m.onnx yourself"
+    )
     assert raised.value.remedy == "with weights of your own: --weights DIR; without a network: --offline FILE"
 
 

@@ -119,14 +119,15 @@ def open_engine(
     }
     if is_openvino_file or engine != "auto":
         return makers["openvino" if is_openvino_file else engine]()
-    question = f"engine {content_key(model) if isinstance(model, bytes) else model} {threads} {precision} {fixed}"
+    file = content_key(model) if isinstance(model, bytes) else str(model)
+    question = f"engine for {file}, {threads} threads, {precision}{', fixed sizes' if fixed else ''}"
     with shared_choice(question, tuple(makers)) as choice:
         if choice.made is None:
             chosen = _fastest({name: make for name, make in makers.items() if _installed(name)}, example)
             choice.make(_library(chosen))
     if choice.made is not None:
         chosen = makers[choice.made]()
-        _LOG.info("Using %s, which another worker measured to be the faster engine", chosen.description)
+        _LOG.info("Using %s, found to be the faster engine before", chosen.description)
     note_choice(_library(chosen))
     return chosen
 

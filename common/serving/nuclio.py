@@ -89,7 +89,7 @@ def start(context: Context, main_file: str) -> None:
     try:
         config = FunctionConfig.load(Path(main_file).parent)
         max_pixels()  # a wrong limit is found now, not with the first image
-        with shared_choices(config.workers):
+        with shared_choices(config.workers, config.directory):
             context.user_data.function = kinds.load(config)
         context.user_data.name = own_name(config.name, os.environ)
     except Exception as error:

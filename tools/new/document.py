@@ -14,11 +14,8 @@ from common.config import read_yaml
 TEMPLATES = Path(__file__).with_name("templates")
 _PLAIN = re.compile(r"[A-Za-z/][\w ./()+,'-]*[\w./()+]|[A-Za-z]")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-_INSTALL_REQUIREMENTS = """
-    directives:
-      postCopy:
-        - kind: RUN
-          value: pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"""
+_INSTALL_REQUIREMENTS = "pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"
+_CHOOSE_ENGINE = "python -m common.serving.choose /opt/nuclio"  # while the image is built: it starts sooner
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,16 @@ class Document:
             "environment": "\n".join(environment),
             "base_image": self.base_image,
             "memory": self.memory,
-            "directives": _INSTALL_REQUIREMENTS if self.own_packages else "",
+            "directives": self._directives(),
         }
         return fill(template, values)
+
+    def _directives(self) -> str:
+        commands = [_INSTALL_REQUIREMENTS] if self.own_packages else []
+        if self.base_image == "cvat.onnx.base" and not self.commented:
+            commands.append(_CHOOSE_ENGINE)
+        lines = [f"\n        - kind: RUN\n          value: {command}" for command in commands]
+        return "".join(["\n    directives:\n      postCopy:", *lines]) if lines else ""
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from common.networks.shared_choice import shared_choice, shared_choices
+from common.networks.shared_choice import shared_choice, shared_choices, write_choices
+from common.serving.choose import choose
 from tests.common.networks.onnx_files import constant_model
+from tools.wrapper import LoadedFunction
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = """
@@ -33,7 +40,7 @@ def test_two_workers_measure_once(tmp_path: Path) -> None:
     outputs = [worker.communicate(timeout=120)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert sum("measured here on this model" in output for output in outputs) == 1, outputs
-    assert sum("another worker measured" in output for output in outputs) == 1, outputs
+    assert sum("found to be the faster engine before" in output for output in outputs) == 1, outputs
     assert len({output.split("ENGINE ")[1] for output in outputs}) == 1
 
 
@@ -69,3 +76,42 @@ def test_a_folder_that_cannot_be_used(monkeypatch, tmp_path: Path) -> None:
         choice.make("x")
         assert choice.made is None
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_choice_made_beforehand_holds_on_this_kind_of_machine_only(tmp_path: Path) -> None:
+    write_choices(tmp_path, {"a": "y"})
+    for workers in (1, 2):
+        with shared_choices(workers, tmp_path), shared_choice("a", ("x", "y")) as choice:
+            assert choice.made == "y"
+    file = tmp_path / "choices.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "another"}))
+    with shared_choices(1, tmp_path) as made, shared_choice("a", ("x", "y")) as choice:
+        assert choice.made is None
+        choice.make("x")
+    assert made == {"a": "x"}
+    file.write_text("[]")
+    with shared_choices(1, tmp_path), shared_choice("a", ("x", "y")) as choice:
+        assert choice.made is None
+
+
+def test_choosing_when_the_image_is_built(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = tmp_path / "shapes"
+    shutil.copytree(ROOT / "serverless/onnx/yolo/shapes", directory, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "common.serving.choose", str(directory)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch("chosen: (onnxruntime|openvino)\n", done.stdout)
+    answer = done.stdout.split()[-1]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="common"):
+        LoadedFunction(directory)
+    (line,) = {text for text in caplog.messages if "found to be the faster engine before" in text}
+    assert {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[answer] in line
+
+
+def test_a_function_without_weights_chooses_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "detect"
+    shutil.copytree(ROOT / "serverless/onnx/yolo/detect", directory, ignore=shutil.ignore_patterns("weights"))
+    assert choose(directory).startswith("nothing chosen: ")
+    assert not (directory / "choices.json").exists()

@@ -79,8 +79,9 @@ def check_disk(need: Need, commands: Commands, console: Console) -> None:
 
 
 def _need_of(base: BaseImage, torch_index: str) -> Need:
+    """The image and, while it is built, the packages that pip has fetched and what is removed from them again."""
     if base.device == "gpu":
-        return Need(10, 20) if base.has_torch else Need(4, 10)
+        return Need(8, 20) if base.has_torch else Need(4, 10)
     if base.has_torch:
-        return Need(3, 8) if torch_index else Need(7, 15)
+        return Need(2, 5) if torch_index else Need(7, 15)
     return Need(1, 3)

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from deploy.containers import DASHBOARD_PORT, Container, DockerHost
-from tools.doctor.containers import EVERYONE, examine_all, stopped
 from tools.doctor.dashboard import Dashboard
+from tools.doctor.docker_host import EVERYONE, examine_all, stopped
 from tools.doctor.functions import MOVED_REMEDY, DeployedFunction, ServedFunction
 from tools.doctor.report import Report, Row
 from tools.doctor.waiting import WAIT_S, settled

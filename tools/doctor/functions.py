@@ -15,8 +15,8 @@ from deploy.deployment import of_record
 from deploy.nuclio import UNDER_WAY
 from tools.check.document import Document
 from tools.check.function_rules import check_function_yaml
-from tools.doctor.containers import EVERYONE, stopped
 from tools.doctor.dashboard import Dashboard, config_of
+from tools.doctor.docker_host import EVERYONE, stopped
 from tools.doctor.report import Report, Row
 from tools.doctor.waiting import is_loading, seconds_since_start
 
@@ -155,7 +155,7 @@ class DeployedFunction(ServedFunction):
         remedy = f"if nobody deploys it: nuctl delete function {row.name} --force, then {self.redeploy}"
         self.busy = ("it is being deployed, or a deployment was interrupted", remedy)
         self.moved = ""
-        """The address at which the dashboard calls it and where it is now, when they differ; else ""."""
+        """The address at which the dashboard calls it, and where it is now; "" when they are the same."""
         self.host = self._published_host()
         if self._container:
             self.logs = f"docker logs {self._container.name} says more"

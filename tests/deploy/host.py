@@ -198,9 +198,8 @@ class Host:
             "state": record.get("status", {}).get("state"),
             "httpPort": record.get("status", {}).get("httpPort"),
             "annotations": record.get("metadata", {}).get("annotations"),
-            "spec": {
-                key: spec.get(key) for key in ("env", "triggers", "volumes", "resources", "platform", "securityContext")
-            },
+            "env": {pair["name"]: pair["value"] for pair in spec.get("env") or []},
+            "spec": {key: spec.get(key) for key in ("triggers", "volumes", "resources", "platform", "securityContext")},
             "image": described["Image"] if described else None,
             "answers": bool(port) and self.facts.function_at(int(port)) == container,
         }

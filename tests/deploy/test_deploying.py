@@ -223,12 +223,12 @@ def test_cpu_and_memory(host):
 def test_resources_and_volumes_of_function_yaml_stay(host):
     spec = (
         "  resources:\n    limits:\n      memory: 3Gi\n  volumes:\n    - volume:\n        name: data\n        hostPath:\n"
-        "          path: /srv/data\n      volumeMount:\n        name: data\n        mountPath: /data"
+        f"          path: {host.home}\n      volumeMount:\n        name: data\n        mountPath: /data"
     )
     run = host.deploy(str(host.function(spec=spec)))
     assert run.status == 0, run.output
     assert host.deployed().spec["resources"]["limits"] == {"memory": "3Gi"}
-    assert host.deployed().mounts == {"/data": "/srv/data"}
+    assert host.deployed().mounts == {"/data": str(host.home)}
 
 
 def test_without_cvats_network_functions_get_a_port_and_no_network(host):

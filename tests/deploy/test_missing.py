@@ -109,7 +109,7 @@ def test_nuctls_store_that_can_not_be_started_is_said_with_its_image(host):
     assert run.status == 1
     assert "gcr.io/iguazio/alpine:3.20" in run.output
     assert "docker load" in run.output
-    assert not run.made("docker build|nuctl build")
+    assert not run.made("docker build |nuctl build")
 
 
 def test_a_network_that_a_function_was_deployed_with_and_that_is_gone(host):
@@ -120,7 +120,7 @@ def test_a_network_that_a_function_was_deployed_with_and_that_is_gone(host):
     assert run.status == 1
     assert "there is no Docker network other" in run.output
     assert "--network" in run.output
-    assert not run.made("docker build|nuctl build|nuctl deploy")
+    assert not run.made("docker build |nuctl build|nuctl deploy")
 
 
 def test_a_full_disk(host, monkeypatch):

@@ -66,7 +66,7 @@ def test_listing(host):
     run = host.deploy("--list")
     assert run.status == 0
     assert "finder" in run.output
-    assert not run.made("deploy|build|create")
+    assert not run.made(" (deploy|build|create) ")
 
 
 def test_listing_where_nothing_is_deployed(host):

@@ -349,7 +349,8 @@ def new_host(folder: Path) -> Host:
     _write_program(
         host.world / "bin" / "python3", f'PYTHONPATH={network}${{PYTHONPATH:+:$PYTHONPATH}} exec {sys.executable} "$@"'
     )
-    host.facts.add_image(STORE_IMAGE)
+    for image in (STORE_IMAGE, "quay.io/nuclio/dashboard:1.15.9-amd64"):
+        host.facts.add_image(image)
     host.set("networks/cvat_cvat", "cvat_server cvat_redis_ondisk nuclio")
     host.set("dashboard", "1.15.9")
     host.set("nuctl_version", "1.15.9")

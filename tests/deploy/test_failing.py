@@ -166,4 +166,4 @@ def test_a_cause_that_is_cut_in_the_table_ends_in_a_sign(host):
     assert "RuntimeError: this cause is much too long" in row
     assert " ..." in row
     assert "until its end" not in row
-    assert f"FAILED: RuntimeError: {long}" in run.output
+    assert f"RuntimeError: {long}" in run.output

@@ -22,6 +22,7 @@ from deploy.console import Console, DeploymentError, quoted
 from deploy.containers import Container, DockerError, find_container
 from deploy.function_file import Fields
 from deploy.functions import Function, repository_of
+from deploy.network import find_store
 from deploy.nuclio import PROJECT, UNDER_WAY, Nuclio, Record
 from deploy.options import Options
 from deploy.preflight import Host
@@ -279,7 +280,10 @@ class FunctionDeployment:
     def _content(self) -> Fields:
         host = self._run.host
         on_kubernetes = self._run.options.on_kubernetes
-        return configured(self._function, host.network, host.store, on_kubernetes=on_kubernetes)
+        # A function keeps the network that it was deployed with, where CVAT's store may not be.
+        network = self._function.deployment.network or host.network
+        store = host.store if network == host.network else find_store(host.docker, network)
+        return configured(self._function, network, store, on_kubernetes=on_kubernetes)
 
     def _written(self, purpose: str, content: Fields) -> Path:
         path = self._run.logs / f"{self._name}.{purpose}.yaml"

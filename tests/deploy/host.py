@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -146,9 +147,16 @@ class Host:
     def deployed_function(self, name: str = "finder", *arguments: str, device: str = "cpu", **settings: Any) -> Path:
         """A function that was deployed before with some options; the calls for it are forgotten."""
         directory = self.function(name, **settings)
-        run = self.deploy(str(directory), "--no-verify", *arguments, device=device)
-        assert run.status == 0, run.output
         self.forget()
+        # What has become of the same world once need not be deployed again.
+        key = (name, arguments, device, _content(self.world.parent))
+        if key not in _DEPLOYED:
+            run = self.deploy(str(directory), "--no-verify", *arguments, device=device)
+            assert run.status == 0, run.output
+            self.forget()
+            _DEPLOYED[key] = _content(self.world.parent)
+        else:
+            _write_content(self.world.parent, _DEPLOYED[key])
         return directory
 
     def container(self, name: str, **facts: object) -> None:
@@ -337,8 +345,33 @@ spec:
 """
 
 
+_Content = tuple[tuple[str, str], ...]
+_DEPLOYED: dict[tuple[str, tuple[str, ...], str, _Content], _Content] = {}
+
+
+def _content(folder: Path) -> _Content:
+    """All files of a host but its programs, with a mark in place of the folder's own name."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and "bin" not in path.parts)
+    return tuple((str(path.relative_to(folder)), path.read_text().replace(str(folder), "@HOST@")) for path in paths)
+
+
+def _write_content(folder: Path, content: _Content) -> None:
+    for name, text in content:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("@HOST@", str(folder)))
+
+
+@functools.cache
+def _compile() -> None:
+    """Compiles the modules of a deployment, which itself writes none: each of many runs would compile them anew."""
+    modules = ["deploy", "tools", "common", "serverless/collection.py"]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *modules], cwd=REPOSITORY, check=True)
+
+
 def new_host(folder: Path) -> Host:
     """A host on which everything is there: Docker, nuctl, CVAT's network and Nuclio's dashboard in it."""
+    _compile()
     host = Host(folder / "world", folder / "home")
     for name in ("bin", "tmp", "images", "networks", "containers", "functions", "projects", "replies", "deployed"):
         (host.world / name).mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 import time
 
@@ -83,23 +82,22 @@ def show(template: str, item: object) -> str:
     if template == "json" or template == "{{json .}}":
         return json.dumps(item)
 
-    def value(match: re.Match[str]) -> str:
-        words = match[1].split()
-        name = words[0] if len(words) == 1 else words[1]
-        found = item
-        for key in filter(None, name.split(".")):
-            if not isinstance(found, dict) or key not in found:
-                raise Failure(f"template parsing error: map has no entry for key {key!r} in {template}")
-            found = found[key]
-        if words[0] == "index":
-            for key in words[2:]:
-                found = (found or {}).get(key.strip('"'), "")
-        return (
-            json.dumps(found) if words[0] == "json" else str(found).lower() if isinstance(found, bool) else str(found)
-        )
-
-    shown = re.sub(r"{{\s*((?:json |index )?[^{}]*?)\s*}}", value, template.removeprefix("table "))
+    shown = ""
+    for number, part in enumerate(template.removeprefix("table ").replace("}}", "{{").split("{{")):
+        shown += _value(part.split(), item) if number % 2 else part
     return shown.replace("\\t", "\t")
+
+
+def _value(words: list[str], item: object) -> str:
+    found = item
+    for key in filter(None, words[min(1, len(words) - 1)].split(".")):
+        if not isinstance(found, dict) or key not in found:
+            raise Failure(f"template parsing error: map has no entry for key {key!r}")
+        found = found[key]
+    if words[0] == "index":
+        for key in words[2:]:
+            found = (found or {}).get(key.strip('"'), "")
+    return json.dumps(found) if words[0] == "json" or isinstance(found, bool) else str(found)
 
 
 def version(arguments: Arguments) -> None:
@@ -205,10 +203,11 @@ def image_rm(arguments: Arguments) -> None:
 
 
 def build(arguments: Arguments) -> None:
+    import re
+    import tarfile
+
     dockerfile = ""
     if arguments.names[-1:] == ["-"]:
-        import tarfile
-
         try:
             with tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read())) as context:
                 WORLD.set("context", "\n".join(context.getnames()))
@@ -314,7 +313,7 @@ def run(arguments: Arguments) -> None:
 
 
 def _check_reply(image: str, command: list[str]) -> None:
-    """What would run in the container runs here, with the real checks."""
+    """What would run in the container runs here, with the real checks; of the archive only the replies are unpacked."""
     import subprocess
     import tarfile
     import tempfile
@@ -326,10 +325,12 @@ def _check_reply(image: str, command: list[str]) -> None:
         raise Failure("", 86)
     folder = tempfile.mkdtemp(prefix="check.", dir=WORLD.folder)
     with tarfile.open(fileobj=io.BytesIO(data)) as content:
-        content.extractall(folder)
-    environment = {**os.environ, "PYTHONPATH": f".:{os.environ['REPOSITORY']}"}
+        content.extractall(folder, [member for member in content if "/" not in member.name])
+        script = content.extractfile("deploy/check_reply.py").read()
+    environment = {**os.environ, "PYTHONPATH": os.environ["REPOSITORY"]}
     routes = command[command.index("check") + 1 :]
-    done = subprocess.run([os.environ["CHECK_PYTHON"], "deploy/check_reply.py", *routes], cwd=folder, env=environment)
+    words = [os.environ["CHECK_PYTHON"], "-c", script.decode(), *routes]
+    done = subprocess.run(words, cwd=folder, env=environment)
     if done.returncode:
         raise Failure("", done.returncode)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from common.config import read_yaml
+from tools import quantities
 from tools.check import inspect_function
-from tools.collection import COLLECTION
+from tools.collection import COLLECTION, function_directories, name_of
 from tools.memory.__main__ import main
 from tools.memory.measure import measure
 from tools.workers.memory import held, suggested_limit
@@ -107,3 +109,12 @@ def test_check_says_that_a_limit_is_too_low(tmp_path: Path) -> None:
     (finding,) = inspect_function(directory).findings
     assert (finding.severity, finding.rule) == ("warning", "resources.memory-limit")
     assert finding.got == "100Mi"
+
+
+@pytest.mark.parametrize("directory", function_directories(), ids=name_of)
+def test_every_function_of_the_collection_has_a_limit(directory: Path) -> None:
+    """In steps of 512Mi, and more than its workers hold when they are idle, which is the request."""
+    resources = read_yaml(directory / "function.yaml")["spec"]["resources"]
+    limit, request = (quantities.parse(resources[name]["memory"]) for name in ("limits", "requests"))
+    assert limit % (512 * MI) == 0
+    assert 256 * MI <= request <= limit / 2

@@ -220,7 +220,9 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
             archive.getmember(IMAGES)
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
         cause = f"{path} is not a bundle, or not all of it has arrived"
-        raise DeploymentError(cause, "make it again on a connected machine: make bundle", status=2) from error
+        raise DeploymentError(
+            cause, "copy it again, or make it again on a connected machine: make bundle", status=2
+        ) from error
     if manifest.device != device:
         raise DeploymentError(
             f"{path} was made for the {manifest.device}", f"use deploy_{manifest.device}.sh", status=2

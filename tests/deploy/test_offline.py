@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
@@ -68,6 +70,65 @@ def test_no_build_without_the_bundle_says_what_is_missing(host, bundle, other_ma
     assert "find:" not in run.output
     if run.status == 1:
         assert "nuctl is not installed" in run.output
+
+
+def test_no_build_after_an_offline_deployment_takes_what_nuclio_has(host, bundle, other_machine):
+    assert host.deploy("--offline", "bundle.tar", "--env", "A=1", "--no-verify", root=other_machine).status == 0
+    before = host.deployed()
+    for names in ([], ["finder"]):
+        host.forget()
+        run = host.deploy("--no-build", "--no-verify", *names, root=other_machine)
+        assert run.status == 0, run.output
+        assert run.made("^nuctl deploy")
+        assert (host.deployed().env["A"], host.deployed().port) == ("1", before.port)
+    run = host.deploy("--no-build", "--no-verify", "nobody", root=other_machine)
+    assert run.status == 2
+    assert "nobody: there is no such function" in run.output
+
+
+def test_the_scripts_of_a_bundle_without_it(host, bundle, other_machine):
+    run = host.deploy(root=other_machine)
+    assert run.status == 2
+    assert "there are no functions beside these scripts\n  from a bundle: --offline FILE; " in run.output
+    run = host.deploy("--list", root=other_machine)
+    assert run.status == 1
+    assert "nuctl is not installed" in run.output
+    assert host.deploy("--offline", "bundle.tar", "--no-verify", root=other_machine).status == 0
+    run = host.deploy("--list", root=other_machine)
+    assert run.status == 0, run.output
+    assert "finder" in run.output
+
+
+def test_nuctl_is_asked_once_the_image_of_its_store_is_loaded(host, bundle, other_machine):
+    run = host.deploy("--offline", "bundle.tar", "--no-verify", root=other_machine)
+    assert run.status == 0, run.output
+    run.order("^docker load", "^nuctl get ")
+    first = next(call for call in run.calls if call.startswith("nuctl get"))
+    assert run.calls.index(first) > next(i for i, call in enumerate(run.calls) if call.startswith("docker load"))
+
+
+def test_what_a_function_was_deployed_with_here_does_not_go_into_a_bundle(host):
+    directory = host.deployed_function("finder", "--env", "SECRET=1")
+    made = host.deploy("--bundle", str(host.home / "bundle.tar"), str(directory), "--env", "VARIANT=large")
+    assert made.status == 0, made.output
+    with tarfile.open(host.home / "bundle.tar") as archive:
+        content = json.load(archive.extractfile("functions/finder/function.yaml"))
+    assert content["spec"]["env"] == [{"name": "VARIANT", "value": "large"}]
+
+
+def test_a_bundle_leaves_out_what_can_not_start(host):
+    spec = "\n  env:\n    - name: MODEL_PATH\n      value: weights/model.onnx\n"
+    host.function("finder")
+    host.function("empty")
+    path = host.home / "empty" / "function.yaml"
+    path.write_text(path.read_text().replace("    - name: VARIANT\n      value: small\n", spec.split("env:\n")[1]))
+    made = host.deploy("--bundle", str(host.home / "bundle.tar"), str(host.home))
+    assert made.status == 0, made.output
+    assert "empty lacks weights of your own (MODEL_PATH)" in made.output
+    with tarfile.open(host.home / "bundle.tar") as archive:
+        assert {name for name in archive.getnames() if name.startswith("functions/")} == {
+            "functions/finder/function.yaml"
+        }
 
 
 def test_a_damaged_bundle(host, bundle):

@@ -47,9 +47,11 @@ def make(run: Run, target: Path) -> None:
         target: The file to write.
 
     Raises:
-        DeploymentError: A function can't be built, or the file can't be written.
+        DeploymentError: There is no function, one can't be built, or the file can't be written.
         Interrupted: The run was interrupted.
     """
+    if not run.functions:
+        raise DeploymentError("there is nothing to pack: see above for what each function lacks")
     _build(run)
     dashboard = _dashboard_image(run)
     images = [*(function.image for function in run.functions), _store_image(run), dashboard]

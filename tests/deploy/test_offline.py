@@ -129,6 +129,10 @@ def test_a_bundle_leaves_out_what_can_not_start(host):
         assert {name for name in archive.getnames() if name.startswith("functions/")} == {
             "functions/finder/function.yaml"
         }
+    shutil.rmtree(host.home / "finder")
+    made = host.deploy("--bundle", str(host.home / "nothing.tar"), str(host.home))
+    assert made.status == 1, made.output
+    assert not (host.home / "nothing.tar").exists()
 
 
 def test_a_damaged_bundle(host, bundle):

@@ -71,10 +71,22 @@ def test_targets_that_the_readme_names_exist() -> None:
     assert named <= targets
 
 
-def test_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", README):
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            name, _, section = link.partition("#")
+            target = path.parent / name if name else path
+            assert target.exists(), link
+            assert not section or section in sections(target), link
+
+
+def sections(path: Path) -> list[str]:
+    """The names by which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_what_the_architecture_names_exists() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import lap
 import numpy as np
 from numpy.typing import NDArray
-
-from common.vision.assignment import best_assignment
 
 _NEARNESS = 1e-6  # what a pair at the threshold still saves; a little more for nearer centres
 
@@ -72,8 +71,8 @@ def match(
     labels0, labels1 = (np.array([numbers[box.label_id] for box in boxes]) for boxes in (boxes0, boxes1))
     allowed = (labels0[:, None] == labels1[None]) & (apart <= max_distance) & (distances <= threshold)
     saved = threshold - distances + _NEARNESS * (2 - apart / max(float(apart.max()), 1.0))
-    columns = best_assignment(np.where(allowed, saved, 0.0)).tolist()
-    return [column if column >= 0 and allowed[row, column] else -1 for row, column in enumerate(columns)]
+    _, columns, _ = lap.lapjv(-np.where(allowed, saved, 0.0), extend_cost=True)
+    return [column if column >= 0 and allowed[row, column] else -1 for row, column in enumerate(columns.tolist())]
 
 
 def _centers(boxes: Sequence[ReidBox]) -> NDArray[np.float64]:

@@ -31,6 +31,8 @@ from deploy.verify import ReplyError, Trial, try_function
 _STAMP_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}(-gpu)?")
 _NOT_RESTORED = (*UNDER_WAY, "error", "imported")
 _LOG_LINES = "400"
+_REMOVAL_S = 1.0
+_END_POLL_S = 0.1
 _MOST_FINDINGS = 8
 
 
@@ -89,6 +91,7 @@ class FunctionDeployment:
 
     def deploy(self) -> Result:
         """Deploys the function, prints how that goes, and says how it went."""
+        self._began = time.monotonic()
         try:
             if self._run.commands.stop.is_set():
                 raise Interrupted
@@ -210,9 +213,11 @@ class FunctionDeployment:
         """
         poll_s = float(os.environ.get("DEPLOY_POLL", "1"))
         stop = self._run.commands.stop
-        while process.poll() is None and not stop.wait(poll_s):
-            if self._run.options.on_kubernetes:
+        looked = time.monotonic()
+        while process.poll() is None and not stop.wait(min(poll_s, _END_POLL_S)):
+            if self._run.options.on_kubernetes or time.monotonic() - looked < poll_s:
                 continue
+            looked = time.monotonic()
             container = self._new_container()
             if container is not None and container.restarts > 0:
                 self._save_container_log()
@@ -243,14 +248,16 @@ class FunctionDeployment:
             return
         if self._old.state in _NOT_RESTORED or not self._old.image:
             return
-        container = self._container()
-        is_same = container is not None and self._old_container is not None and container.id == self._old_container.id
-        if is_same and now is not None and now.state == self._old.state and now.image == self._old.image:
+        if now is not None and now.state in UNDER_WAY:
+            if nuclio.put_back(self._old):
+                now = self._old
+            else:
+                nuclio.delete(self._name, log=self._log, shielded=True)
+        is_unchanged = now is not None and now.state == self._old.state and now.image == self._old.image
+        if is_unchanged and self._old_container_stays():
             self._fate_of_old = "what ran before still runs"
             return
         self._say("bringing back what ran before")
-        if now is not None and now.state in UNDER_WAY:
-            nuclio.delete(self._name, log=self._log, shielded=True)
         words = self._deploy_words(self._written("before", self._old.to_deploy_again()), self._old_image())
         done = nuclio.change(*words, log=self._log, shielded=True)
         if done.ok:
@@ -259,6 +266,18 @@ class FunctionDeployment:
         else:
             again = quoted(nuclio.command(*words))
             self._run.console.remedy(f"what ran before does not start again ({done.last_words}); by hand: {again}")
+
+    def _old_container_stays(self) -> bool:
+        """Whether the old version's container is still there.
+
+        Docker goes on with the removal that nuctl has asked for, also when nuctl was ended: a second look is needed.
+        """
+        for pause_s in (_REMOVAL_S, 0.0):
+            container = self._container()
+            if container is None or self._old_container is None or container.id != self._old_container.id:
+                return False
+            time.sleep(pause_s)
+        return True
 
     def _old_image(self) -> str:
         """The image that the old version ran, by a tag that means this image and no other."""

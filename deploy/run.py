@@ -244,9 +244,10 @@ class _Session:
         self._console.line(done.output.rstrip())
         if not self._options.on_kubernetes:
             self._console.heading("Containers")
-            label = f"label=nuclio.io/project-name={PROJECT}"
+            labels = (f"nuclio.io/project-name={PROJECT}", f"nuclio.io/namespace={self._options.namespace}")
+            filters = [word for label in labels for word in ("--filter", f"label={label}")]
             columns = "table {{.Names}}\t{{.Status}}\t{{.Ports}}\t{{.Size}}"
-            done = self._commands.ask("docker", "ps", "--all", "--filter", label, "--format", columns)
+            done = self._commands.ask("docker", "ps", "--all", *filters, "--format", columns)
             self._console.line(done.output.rstrip())
         return 0
 

@@ -69,6 +69,31 @@ def test_a_redeployment(host, directory, moment):
     assert host.deployed().env["A"] == "1"
 
 
+@pytest.mark.parametrize("moment", ["before the record is touched", "building, the old container runs"])
+def test_the_old_container_is_not_restarted(host, directory, moment):
+    container = host.container_fact("finder", "id")
+    run = run_until(host, directory, moment)
+    assert run.status == 130, run.output
+    assert host.snapshot()["state"] == "ready"
+    assert host.container_fact("finder", "id") == container
+    assert host.deployments("finder") == 2
+
+
+def test_the_function_stays_in_nuclios_list(host, directory):
+    run = run_until(host, directory, "the old container is removed")
+    assert host.snapshot()["state"] == "ready"
+    assert host.deployments("finder") == 3
+    assert not run.made("nuctl delete")
+
+
+def test_a_record_that_cannot_be_written_is_removed(host, directory):
+    before = host.snapshot()
+    host.set("exec_fails", "OCI runtime exec failed")
+    run = run_until(host, directory, "building, the old container runs")
+    assert run.made("nuctl delete function finder --force")
+    assert host.snapshot() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["base image", "build", "the new container starts", "the port is tried"])
 def test_by_other_signals(host, directory, moment, number):

@@ -217,6 +217,19 @@ class Host:
         here = [path.name for path in self.home.glob("nuclio-*")]
         return sorted([path.name for path in (self.world / "tmp").iterdir()] + here)
 
+    def programs(self) -> dict[int, str]:
+        """The stand-ins that run now, which a deployment that has ended must not leave behind."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                environment = (entry / "environ").read_bytes().split(b"\0")
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+            except (OSError, ValueError):  # ended meanwhile, or no process
+                continue
+            if f"STAND_INS={self.world}".encode() in environment and any(each.endswith("program.py") for each in words):
+                found[int(entry.name)] = " ".join(words)
+        return found
+
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {
             "PATH": f"{self.world / 'bin'}:/usr/bin:/bin",

@@ -57,6 +57,7 @@ def test_a_redeployment(host, directory, moment):
     assert "interrupted" in run.output
     assert "FAILED" not in run.output
     assert host.leftovers() == []
+    assert not host.programs()
     assert time.monotonic() - began < 15
     # The next one finds nothing to clear, and has the options of the first.
     host.set("weights_take", "0")
@@ -102,6 +103,7 @@ def test_by_other_signals(host, directory, moment, number):
     assert run.status == 130, run.output
     assert host.snapshot() == before
     assert host.leftovers() == []
+    assert not host.programs()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -117,6 +119,7 @@ def test_a_first_deployment_leaves_nothing(host, moment):
     assert host.container_fact("finder", "id") == ""
     assert not [name for name in host.facts.images() if "finder" in name]
     assert host.leftovers() == []
+    assert not host.programs()
     again = "interrupted; nothing is deployed yet"
     assert (again in run.output) == (moment == "base image"), run.output
     assert "can't be built" not in run.output
@@ -170,7 +173,9 @@ def test_what_a_killed_run_leaves_is_mended_by_the_next(host, directory, moment)
     process = host.start(str(directory), "--no-verify", "--env", "B=2")
     host.send(process, lambda: host.facts.has("reached"), signal.SIGKILL)
     host.end(process)
-    kill_nuctl(host)
+    # As on a machine that loses its power, what the deployment has started ends too.
+    for identifier in host.programs():
+        os.kill(identifier, signal.SIGKILL)
     for name in facts:
         host.set(name, "")
     if moment != "build":
@@ -180,19 +185,3 @@ def test_what_a_killed_run_leaves_is_mended_by_the_next(host, directory, moment)
     assert host.deployed().port == port
     assert host.deployed().env["A"] == "1"
     assert host.snapshot()["answers"]
-
-
-def kill_nuctl(host):
-    """As a machine that loses its power does: nuctl, which the deployment has started, ends too."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/environ", "rb") as environment:
-                is_ours = f"STAND_INS={host.world}\0".encode() in environment.read() + b"\0"
-            with open(f"/proc/{entry}/cmdline", "rb") as command:
-                words = command.read().split(b"\0")
-        except OSError:
-            continue
-        if is_ours and b"nuctl" in words:
-            os.kill(int(entry), signal.SIGKILL)

@@ -161,3 +161,10 @@ def test_a_bundle_in_a_dry_run(host):
     assert "+ docker save" in run.output
     assert not (host.home / "bundle.tar").exists()
     assert not run.made("docker save|nuctl build")
+
+
+def test_the_dashboard_that_it_tells_to_start_is_the_one_of_the_bundle(host, bundle, other_machine):
+    host.unset("dashboard")
+    run = host.deploy("--offline", "bundle.tar", root=other_machine)
+    assert run.status == 0, run.output
+    assert re.search(r"NUCLIO_VERSION=1\.15\.9 .*docker compose -f \S+compose.yaml up -d", run.output)

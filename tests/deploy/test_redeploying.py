@@ -145,6 +145,24 @@ class TestWithoutBuild:
         assert host.deployed().env["BY_HAND"] == "1"
         assert host.deployed().port == host.deployed(number=1).port
 
+    def test_a_function_of_ones_own_by_its_name(self, host):
+        for name in ("one", "two"):
+            host.deployed_function(name, "--env", "A=1")
+        before = host.snapshot("one")
+        shutil.rmtree(host.home / "one")
+        run = host.deploy("--no-build", "one", "--no-verify")
+        assert run.status == 0, run.output
+        assert host.snapshot("one") == before
+        assert (host.deployments("one"), host.deployments("two")) == (2, 1)
+
+    def test_a_function_with_a_gpu_keeps_it_by_either_script(self, host):
+        host.deployed_function("finder", base="cvat.pytorch.base", device="gpu")
+        before = host.snapshot()
+        run = host.deploy("--no-build", "--no-verify")
+        assert run.status == 0, run.output
+        assert host.snapshot() == before
+        assert before["spec"]["resources"]["limits"] == {"nvidia.com/gpu": 1}
+
     def test_nothing_is_deployed(self, host):
         host.set("projects/cvat")
         run = host.deploy("--no-build")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy import kubernetes, resources, weights
 from deploy.deployment import ANNOTATION
-from deploy.function_file import Fields, http_trigger, section, set_environment
+from deploy.function_file import Fields, http_trigger, run_an_image, section, set_environment
 from deploy.functions import Function
 
 USER = "1000:1000"
@@ -30,9 +30,12 @@ def configured(function: Function, network: str | None, store: Mapping[str, str]
     content = copy.deepcopy(function.content)
     options = function.deployment
     spec = section(content, "spec")
-    # With spec.build.image set nuctl builds even when it is given an image to run, and what it builds holds no code.
-    spec.pop("build", None)
-    section(content, "metadata", "annotations")[ANNOTATION] = options.as_annotation()
+    run_an_image(content)
+    annotations = section(content, "metadata", "annotations")
+    annotations[ANNOTATION] = options.as_annotation()
+    if annotations.get("spec") == "":
+        # The same to CVAT; with an empty value Nuclio's dashboard refuses to change the function.
+        annotations["spec"] = "[]"
     is_new = function.directory is not None
     _set_trigger(content, function, is_new=is_new)
     if is_new:

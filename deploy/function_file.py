@@ -102,6 +102,17 @@ def http_trigger(content: Fields) -> tuple[str, Fields] | None:
     return None
 
 
+def run_an_image(content: Fields) -> None:
+    """Makes nuctl run an image that is there: with spec.build.image set it would build one, without the function's code.
+
+    The code entry type is for Nuclio's dashboard, which otherwise expects source code and lets nobody change the function.
+
+    Args:
+        content: A function.yaml, which is changed.
+    """
+    section(content, "spec")["build"] = {"codeEntryType": "image"}
+
+
 def environment(content: Fields) -> dict[str, str]:
     """The environment variables of a function, in the order of the file.
 

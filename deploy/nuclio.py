@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.commands import NOT_FOUND, Commands, Done, shortened
 from deploy.console import DeploymentError
 from deploy.deployment import Deployment, of_record
-from deploy.function_file import Fields, at, http_trigger
+from deploy.function_file import Fields, at, http_trigger, run_an_image
 
 PROJECT = "cvat"
 """The one project whose functions CVAT lists."""
@@ -61,11 +61,10 @@ class Record:
 
     def to_deploy_again(self) -> Fields:
         """Its function.yaml, with which `nuctl deploy --run-image` brings back this very function."""
-        spec = dict(at(self.content, "spec") or {})
-        # With spec.build.image set nuctl builds even when it is given an image, and what it builds holds no code.
-        spec.pop("build", None)
         metadata = {key: value for key, value in self.content["metadata"].items() if key != "resourceVersion"}
-        return {"metadata": metadata, "spec": spec}
+        content: Fields = {"metadata": metadata, "spec": dict(at(self.content, "spec") or {})}
+        run_an_image(content)
+        return content
 
 
 class Nuclio:

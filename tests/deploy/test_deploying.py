@@ -32,7 +32,7 @@ def test_first_deployment(host):
     image = re.search(r"--image (cvat\.finder:[0-9]{8}-[0-9]{6}) ", built)[1]
     deployed = host.deployed()
     assert deployed.image == image
-    assert "build" not in deployed.spec
+    assert deployed.spec["build"] == {"codeEntryType": "image"}
     assert deployed.spec["handler"] == "main:handler"
     assert deployed.spec["description"] == "Finds things"
     assert deployed.network == "cvat_cvat"
@@ -51,6 +51,16 @@ def test_first_deployment(host):
     assert re.search(rf"finder +detector +{port} +ready +\d\.\d\d s, 1 shape +812 MB", run.output)
     assert host.facts.image("cvat.finder:latest")["Id"] == host.container_fact("finder", "image_id")
     assert host.leftovers() == []
+
+
+def test_nuclios_dashboard_can_change_a_function(host):
+    """It needs the code entry type, and no annotation may be empty."""
+    directory = host.function(kind="interactor", annotations='\n    spec: ""')
+    run = host.deploy(str(directory), "--no-verify")
+    assert run.status == 0, run.output
+    record = host.record("finder")
+    assert record["metadata"]["annotations"]["spec"] == "[]"
+    assert record["spec"]["build"]["codeEntryType"] == "image"
 
 
 def test_what_a_base_image_is_built_from(host):

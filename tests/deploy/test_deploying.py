@@ -64,7 +64,7 @@ def test_nuclios_dashboard_can_change_a_function(host):
 
 
 def test_what_a_base_image_is_built_from(host):
-    host.deploy(str(host.function()))
+    host.deploy(str(host.function()), "--no-verify")
     context = host.fact("context").splitlines()
     assert "common/networks/weights.py" in context
     assert "Dockerfile" in context
@@ -138,12 +138,12 @@ def test_a_port_on_which_a_program_listens_is_not_given_away(host):
 
 def test_a_random_port_of_before_becomes_a_fixed_one(host):
     host.container("finder", port=0)
-    host.deploy(str(host.function()))
+    host.deploy(str(host.function()), "--no-verify")
     assert 28000 <= host.deployed().port < 29000
 
 
 def test_a_port_in_function_yaml_is_obeyed(host):
-    host.deploy(str(host.function(trigger="\n        port: 31000")))
+    host.deploy(str(host.function(trigger="\n        port: 31000")), "--no-verify")
     assert host.deployed().port == 31000
 
 
@@ -169,7 +169,7 @@ def test_a_function_without_a_trigger_gets_one(host):
     directory = host.function()
     text = (directory / "function.yaml").read_text()
     (directory / "function.yaml").write_text(re.sub(r"  triggers:.*?(?=  platform:)", "", text, flags=re.DOTALL))
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 0, run.output
     (trigger,) = host.deployed().triggers.values()
     assert trigger["kind"] == "http"
@@ -195,7 +195,7 @@ def test_gpu(host):
 
 
 def test_on_a_gpu_a_framework_without_gpu_packages_is_deployed_as_for_the_cpu(host):
-    run = host.deploy(str(host.function(base="cvat.opencv.base")), device="gpu")
+    run = host.deploy(str(host.function(base="cvat.opencv.base")), "--no-verify", device="gpu")
     assert run.status == 0, run.output
     assert "--base-image cvat.opencv.base:latest " in run.call("^nuctl build") + " "
     assert "nvidia.com" not in str(host.deployed().content)
@@ -208,13 +208,13 @@ def test_a_function_yaml_for_the_gpu_of_its_own_is_taken_by_deploy_gpu_alone(hos
         text.replace("somebody/base:1", "somebody/base:1-gpu").replace("numWorkers: 3", "numWorkers: 7")
     )
     host.facts.add_image("somebody/base:1-gpu")
-    run = host.deploy(str(directory), device="gpu")
+    run = host.deploy(str(directory), "--no-verify", device="gpu")
     assert run.status == 0, run.output
     assert (host.world / "built/finder/function.yaml").read_text() == (directory / "function-gpu.yaml").read_text()
     assert "baseImage" not in (directory / "main.py").read_text()
     host.forget()
     (host.world / "built/finder/function.yaml").unlink()
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 0, run.output
     assert (host.world / "built/finder/function.yaml").read_text() == text
     assert host.deployed().triggers["web"]["numWorkers"] == 3
@@ -222,7 +222,7 @@ def test_a_function_yaml_for_the_gpu_of_its_own_is_taken_by_deploy_gpu_alone(hos
 
 def test_cpu_and_memory(host):
     spec = "  resources:\n    requests:\n      memory: 3Gi\n    limits:\n      memory: 3Gi\n      cpu: 4"
-    run = host.deploy(str(host.function(spec=spec)), "--cpu", "500m", "--memory", "1.5Gi")
+    run = host.deploy(str(host.function(spec=spec)), "--no-verify", "--cpu", "500m", "--memory", "1.5Gi")
     assert run.status == 0, run.output
     resources = host.deployed().spec["resources"]
     assert resources["limits"] == {"cpu": "500m", "memory": "1.5Gi"}
@@ -235,7 +235,7 @@ def test_resources_and_volumes_of_function_yaml_stay(host):
         "  resources:\n    limits:\n      memory: 3Gi\n  volumes:\n    - volume:\n        name: data\n        hostPath:\n"
         f"          path: {host.home}\n      volumeMount:\n        name: data\n        mountPath: /data"
     )
-    run = host.deploy(str(host.function(spec=spec)))
+    run = host.deploy(str(host.function(spec=spec)), "--no-verify")
     assert run.status == 0, run.output
     assert host.deployed().spec["resources"]["limits"] == {"memory": "3Gi"}
     assert host.deployed().mounts == {"/data": str(host.home)}
@@ -257,7 +257,7 @@ def test_the_network_of_a_cvat_of_another_name(host):
     host.unset("networks/cvat_cvat", "dashboard")
     host.set("networks/labels_cvat")
     host.set("other_network", "labels_cvat\n")
-    run = host.deploy(str(host.function()))
+    run = host.deploy(str(host.function()), "--no-verify")
     assert run.status == 0, run.output
     assert host.deployed().network == "labels_cvat"
 
@@ -278,7 +278,7 @@ def test_requests_do_not_go_through_the_proxy_of_the_environment(host):
 def test_a_buildx_builder_that_sees_no_local_images_is_not_used(host):
     host.set("builder", "docker-container")
     host.set("on_build/finder", "import os; world.set('builder_of_build', os.environ['BUILDX_BUILDER'])")
-    run = host.deploy(str(host.function()))
+    run = host.deploy(str(host.function()), "--no-verify")
     assert "building with the daemon's own (default)" in run.output
     assert host.fact("builder_of_build") == "default"
 
@@ -296,7 +296,7 @@ def test_several_functions_a_failure_of_one_is_not_one_of_all(host):
     for name in ("one", "two", "three"):
         host.function(name)
     host.set("on_build/two", 'fail("no space left on device")')
-    run = host.deploy(str(host.home), "--jobs", "2")
+    run = host.deploy(str(host.home), "--no-verify", "--jobs", "2")
     assert run.status == 1
     assert len([call for call in run.calls if call.startswith("docker build ")]) == 1
     assert len([call for call in run.calls if call.startswith("nuctl build")]) == 3
@@ -310,7 +310,7 @@ def test_several_functions_a_failure_of_one_is_not_one_of_all(host):
 def test_weights_are_fetched_before_the_build(host):
     directory = host.function()
     (directory / "weights.yaml").write_text(WEIGHTS)
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 0, run.output
     run.order(
         "docker build",
@@ -336,7 +336,7 @@ def test_mounted_weights(host):
     weights = host.home / "my weights" / "finder"
     weights.mkdir(parents=True)
     (weights / "best.onnx").write_bytes(b"x")
-    run = host.deploy(str(directory), "--weights", str(weights.parent))
+    run = host.deploy(str(directory), "--no-verify", "--weights", str(weights.parent))
     assert run.status == 0, run.output
     assert host.deployed().mounts == {"/opt/nuclio/weights": str(weights)}
     assert host.deployed().env["MODEL_PATH"] == "/opt/nuclio/weights/best.onnx"
@@ -415,18 +415,18 @@ def test_what_can_not_start_is_deployed_with_mounted_weights(host):
     (directory / "function.yaml").write_text(text)
     (host.home / "weights/finder").mkdir(parents=True)
     (host.home / "weights/finder/own.onnx").write_bytes(b"x")
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 1
     assert "finder lacks weights of your own (MODEL_PATH): mount them with --weights DIR" in run.output
     assert not run.made("nuctl (build|deploy)")
-    run = host.deploy(str(directory), "--weights", str(host.home / "weights"))
+    run = host.deploy(str(directory), "--no-verify", "--weights", str(host.home / "weights"))
     assert run.status == 0, run.output
 
 
 def test_what_is_not_named_and_can_not_start_is_left_out_and_no_failure(host):
     host.function("one")
     host.function("two", spec="  resources:\n    limits:\n      nvidia.com/gpu: 1")
-    run = host.deploy(str(host.home))
+    run = host.deploy(str(host.home), "--no-verify")
     assert run.status == 0, run.output
     assert "two lacks a GPU: ./deploy_gpu.sh" in run.output
     assert host.record("one")
@@ -472,7 +472,7 @@ WEIGHTS = "default: small\nvariants:\n  small:\n    files:\n      - path: m\n   
 
 def test_logs_of_each_function(host):
     host.set("on_build/finder", "print('building now')")
-    host.deploy(str(host.function()))
+    host.deploy(str(host.function()), "--no-verify")
     assert "building now" in (host.world / "logs/finder.log").read_text()
 
 

@@ -15,7 +15,7 @@ def test_project_port_and_function_stay(host):
     directory = host.deployed_function()
     first = host.deployed().port
     # Something else now follows from the name, as after a change of the range: the container's own port takes precedence.
-    run = host.deploy(str(directory), "--first-port", "20000")
+    run = host.deploy(str(directory), "--no-verify", "--first-port", "20000")
     assert run.status == 0, run.output
     assert host.deployed().port == first
     assert not run.made("create project")
@@ -25,7 +25,7 @@ def test_project_port_and_function_stay(host):
 def test_a_function_whose_container_is_gone_keeps_its_port(host):
     directory = host.deployed_function()
     host.remove_container("finder")
-    run = host.deploy(str(directory), "--first-port", "20000")
+    run = host.deploy(str(directory), "--no-verify", "--first-port", "20000")
     assert run.status == 0, run.output
     assert host.deployed().port == host.deployed(number=1).port
 
@@ -103,13 +103,13 @@ def test_a_weights_folder_that_is_gone_is_said_before_anything_is_built(host):
 class TestWithoutBuild:
     def test_the_images_that_are_here(self, host):
         directory = host.function()
-        run = host.deploy(str(directory), "--no-build")
+        run = host.deploy(str(directory), "--no-verify", "--no-build")
         assert run.status == 1
         assert "there is no image cvat.finder:latest here" in run.output
-        host.deploy(str(directory))
+        host.deploy(str(directory), "--no-verify")
         image = host.deployed().image
         host.forget()
-        run = host.deploy(str(directory), "--no-build")
+        run = host.deploy(str(directory), "--no-verify", "--no-build")
         assert run.status == 0, run.output
         assert not run.made("docker build |common.networks.weights|nuctl build")
         assert host.deployed().image == image
@@ -140,7 +140,7 @@ class TestWithoutBuild:
         del record["metadata"]["annotations"]["cvat-functions/deployment"]
         record["spec"]["env"] = [{"name": "BY_HAND", "value": "1"}]
         host.facts.set_record(record)
-        run = host.deploy("--no-build")
+        run = host.deploy("--no-build", "--no-verify")
         assert run.status == 0, run.output
         assert host.deployed().env["BY_HAND"] == "1"
         assert host.deployed().port == host.deployed(number=1).port
@@ -171,7 +171,7 @@ class TestWithoutBuild:
 
     def test_an_option_changes_all_that_nuclio_has(self, host):
         host.deployed_function("one", "--env", "A=1")
-        run = host.deploy("--no-build", "--env", "B=2")
+        run = host.deploy("--no-build", "--no-verify", "--env", "B=2")
         assert run.status == 0, run.output
         assert {"A": "1", "B": "2", "VARIANT": "small"}.items() <= host.deployed("one").env.items()
 
@@ -337,7 +337,7 @@ def test_a_container_that_was_restarted_before_is_not_taken_for_a_failure(host):
     directory = host.deployed_function(base="somebody/image")
     host.container("finder", restarts=7)
     host.set("on_building/finder", "sleep(0.3)")
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 0, run.output
     assert not run.made("docker stop")
 
@@ -347,7 +347,7 @@ def test_what_a_killed_run_has_left_is_cleared_and_its_port_and_options_stay(hos
     port = host.deployed().port
     host.remove_container("finder")
     host.set_state("finder", "building")
-    run = host.deploy(str(directory))
+    run = host.deploy(str(directory), "--no-verify")
     assert run.status == 0, run.output
     run.order("^nuctl build", "^nuctl delete function finder --force", "^nuctl deploy")
     assert "clearing what an interrupted deployment left" in run.output
@@ -360,7 +360,7 @@ def test_without_names_and_build_a_killed_run_is_mended(host):
     host.deployed_function("finder", "--env", "A=1")
     port = host.deployed().port
     host.set_state("finder", "building")
-    run = host.deploy("--no-build")
+    run = host.deploy("--no-build", "--no-verify")
     assert run.status == 0, run.output
     assert host.deployed().port == port
     assert host.deployed().env["A"] == "1"

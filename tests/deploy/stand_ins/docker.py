@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import sys
 import time
 
-from world import STORE, here, with_tag
+from world import STORE, dumps, here, loads, with_tag
 
 WORLD = here()
 _WITH_VALUE = {
@@ -79,9 +77,9 @@ class Arguments:
 def show(template: str, item: object) -> str:
     """A template of Go, as far as the deployment uses them."""
     if not template:
-        return json.dumps([item], indent=4)
+        return dumps([item])
     if template == "json" or template == "{{json .}}":
-        return json.dumps(item)
+        return dumps(item)
 
     shown = ""
     for number, part in enumerate(template.removeprefix("table ").replace("}}", "{{").split("{{")):
@@ -98,7 +96,7 @@ def _value(words: list[str], item: object) -> str:
     if words[0] == "index":
         for key in words[2:]:
             found = (found or {}).get(key.strip('"'), "")
-    return json.dumps(found) if words[0] == "json" or isinstance(found, bool) else str(found)
+    return dumps(found) if words[0] == "json" or isinstance(found, bool) else str(found)
 
 
 def version(arguments: Arguments) -> None:
@@ -166,7 +164,7 @@ def inspect(arguments: Arguments) -> None:
         for container in found:
             print(show(template, container))
     else:
-        print(json.dumps(found, indent=4))
+        print(dumps(found))
     if lacking:
         raise Failure("\n".join(f"Error: No such container: {name}" for name in lacking))
 
@@ -267,6 +265,9 @@ def start(arguments: Arguments) -> None:
 
 def exec_in(arguments: Arguments) -> None:
     """Nuclio's record of a function is written into the container of its store."""
+    import base64
+    import json
+
     container, path = arguments.names[0], arguments.names[-1]
     data = sys.stdin.buffer.read()
     if container != STORE or not WORLD.has("store_runs"):
@@ -286,7 +287,7 @@ def save(arguments: Arguments) -> None:
         if image is None:
             raise Failure(f"Error response from daemon: reference does not exist: {name}")
         found[with_tag(name)] = image
-    print(json.dumps(found))
+    print(dumps(found))
 
 
 def load(arguments: Arguments) -> None:
@@ -298,7 +299,7 @@ def load(arguments: Arguments) -> None:
         data = gzip.decompress(data)
     if fails := WORLD.fact("load_fails"):
         raise Failure(fails)
-    for name, image in json.loads(data).items():
+    for name, image in loads(data.decode()).items():
         WORLD.tag(image, name)
         print(f"Loaded image: {name}")
 

@@ -12,13 +12,12 @@ Python code in these files of the world runs at its moment, with the names of `_
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
 
-from world import STORE_IMAGE, here
+from world import STORE_IMAGE, dumps, here, loads
 
 WORLD = here()
 # As `nuctl COMMAND --help` has them: whether an option takes a value.
@@ -152,7 +151,7 @@ def _get_functions(call: Call) -> None:
         print("No functions found", end="" if name else "\n")
         raise SystemExit(1 if name else 0)
     if call.option("-o", "--output") == "json":
-        print(json.dumps(found if len(found) > 1 else found[0], indent="\t"))
+        print(dumps(found if len(found) > 1 else found[0]))
         return
     print("NAMESPACE | NAME | PROJECT | STATE | REPLICAS | NODE PORT")
     for record in found:
@@ -185,7 +184,8 @@ def _build(call: Call) -> None:
     directory, file = call.option("--path"), call.option("--file")
     if not os.path.isdir(directory) or os.path.islink(directory):
         fail(f"{directory} is not a directory, or a link")
-    content = read(file)
+    if not os.path.isfile(file):
+        fail(f"{file}: no such file or directory")
     base = call.option("--base-image")
     if base and call.on_docker and WORLD.image(base) is None:
         fail(f"pull access denied for {base}, repository does not exist or may require 'docker login'")
@@ -194,7 +194,7 @@ def _build(call: Call) -> None:
     shutil.rmtree(built, ignore_errors=True)
     shutil.copytree(directory, built)
     print(f"Building image {call.option('--image')}")
-    _run_hook("on_build", name, call, content)
+    _run_hook("on_build", name, call, {})
     WORLD.add_image(call.option("--image"), {"base": base})
     shutil.rmtree(staging)
 
@@ -207,7 +207,7 @@ def _deploy(call: Call) -> None:
         fail("Project does not exist")
     number = 1 + sum(each.startswith(f"{name}.") for each in WORLD.names("deployed"))
     kept = {"options": {key: value[-1] for key, value in call.options.items()}, "content": content}
-    WORLD.set(f"deployed/{name}.{number}.json", json.dumps(kept, indent=1))
+    WORLD.set(f"deployed/{name}.{number}.json", dumps(kept))
     if not call.option("--run-image"):
         fail("the stand-in deploys only what was built before: --run-image is missing")
     if (content["spec"].get("build") or {}).get("image"):
@@ -251,7 +251,7 @@ def _start(call: Call, name: str, record: dict, number: int) -> None:
 
 def _record(call: Call, content: dict) -> dict:
     """What Nuclio keeps of a function: with its project, and with defaults where the file says nothing."""
-    metadata, spec = {**content["metadata"]}, json.loads(json.dumps(content["spec"]))
+    metadata, spec = {**content["metadata"]}, loads(dumps(content["spec"]))
     metadata["namespace"] = call.option("--namespace", "-n") or "nuclio"
     metadata["labels"] = {**(metadata.get("labels") or {}), "nuclio.io/project-name": call.option("--project-name")}
     image, registry = call.option("--run-image"), call.option("--run-registry")
@@ -319,6 +319,8 @@ def read(path: str) -> dict:
     """A function.yaml, of YAML or JSON."""
     with open(path) as file:
         text = file.read()
+    import json
+
     try:
         return json.loads(text)
     except ValueError:

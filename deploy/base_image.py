@@ -9,9 +9,9 @@ from pathlib import Path
 
 from deploy.commands import Commands
 from deploy.console import DeploymentError
-from deploy.functions import COLLECTION, Function, frameworks
-from deploy.local_images import find_image
-from deploy.packages import DEFAULT_PYTHON_IMAGE
+from deploy.definition.functions import COLLECTION, Function, frameworks
+from deploy.host.local_images import find_image
+from deploy.host.packages import DEFAULT_PYTHON_IMAGE
 
 PYTHON_LABEL = "cvat-functions.python"
 """The label of a base image that names the image it was started from."""

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from deploy import function_file
 from deploy.checksum import pieces, sha256
 from deploy.commands import Commands, Interrupted
 from deploy.console import Console, DeploymentError, count, quoted
-from deploy.function_file import GPU_NAME, NAME
-from deploy.functions import Function, load
-from deploy.packages import ROOT
+from deploy.definition import function_file
+from deploy.definition.function_file import GPU_NAME, NAME
+from deploy.definition.functions import Function, load
+from deploy.host.packages import ROOT
 
 SCRIPTS = "cvat-functions"
 """The folder of the scripts in a bundle."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from deploy.commands import Done, last_words, shortened
 from deploy.console import DeploymentError
-from deploy.containers import Container
-from deploy.function_file import at
-from deploy.lacking import FUNCTION_FOLDER
+from deploy.definition.function_file import at
+from deploy.definition.lacking import FUNCTION_FOLDER
+from deploy.host.containers import Container
 from deploy.nuclio import store_remedy
 
 _LONGEST = 600

@@ -14,15 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import function_file, kubernetes, weights
+from deploy import kubernetes
 from deploy.cause import explain, log_end
 from deploy.commands import Commands, Interrupted
-from deploy.configuration import USER, configured
 from deploy.console import Console, DeploymentError, quoted
-from deploy.containers import Container, DockerError, find_container
-from deploy.function_file import Fields
-from deploy.functions import Function, repository_of
-from deploy.network import find_store
+from deploy.definition import function_file, weights
+from deploy.definition.configuration import USER, configured
+from deploy.definition.function_file import Fields
+from deploy.definition.functions import Function, repository_of
+from deploy.host.containers import Container, DockerError, find_container
+from deploy.host.network import find_store
 from deploy.nuclio import PROJECT, UNDER_WAY, Nuclio, Record
 from deploy.options import Options
 from deploy.preflight import Host
@@ -88,6 +89,7 @@ class FunctionDeployment:
         self._built = ""
         self._container_log = ""
         self._fate_of_old = ""
+        self._before: Path | None = None  # the function.yaml with which the old version is brought back
 
     def deploy(self) -> Result:
         """Deploys the function, prints how that goes, and says how it went."""
@@ -107,9 +109,11 @@ class FunctionDeployment:
             return Result("interrupted", "interrupted")
         except DeploymentError as error:
             self._report(error)
-            return Result(
-                "failed", error.cause, image=self._old.image if self._fate_of_old and self._old else self._built
-            )
+            runs = self._old.image if self._fate_of_old and self._old else self._built
+            return Result("failed", error.cause, image=runs)
+        except OSError as error:
+            self._say(self._run.console.failed(str(error)))
+            return Result("failed", str(error))
         if not self._run.console.dry_run:
             self._tidy_images(image)
             self._say_ready(trial)
@@ -168,7 +172,7 @@ class FunctionDeployment:
         except Interrupted:
             self._go_back(is_interrupted=True)
             raise
-        except DeploymentError:
+        except (DeploymentError, OSError):
             self._save_container_log()
             if self._run.options.roll_back:
                 self._go_back(is_interrupted=False)
@@ -182,6 +186,9 @@ class FunctionDeployment:
         if run.console.dry_run:
             run.console.command(quoted(words))
             return
+        if self._old and self._old.state not in _NOT_RESTORED and self._old.image:
+            # Written now: a disk that is full is found before anything is replaced.
+            self._before = self._written("before", self._old.to_deploy_again())
         self._is_touched = True
         self._function.image = image
         if self._old and self._old.state in UNDER_WAY:
@@ -237,17 +244,26 @@ class FunctionDeployment:
 
     def _go_back(self, *, is_interrupted: bool) -> None:
         """Makes everything as it was before: the old version, or nothing where the function is new."""
-        nuclio = self._run.nuclio
         if not self._is_touched:
             return
-        now = nuclio.function(self._name)
-        if self._old is None:
-            if is_interrupted:
-                nuclio.delete(self._name, log=self._log, shielded=True)
+        try:
+            if self._before is not None:
+                self._bring_back(self._before)
+            elif self._old is None and is_interrupted:
+                self._run.nuclio.delete(self._name, log=self._log, shielded=True)
                 self._say("interrupted; removed")
-            return
-        if self._old.state in _NOT_RESTORED or not self._old.image:
-            return
+        except (DeploymentError, OSError) as error:
+            self._say(f"what ran before can't be brought back: {error}")
+
+    def _bring_back(self, before: Path) -> None:
+        """Makes Nuclio run the old version again.
+
+        Args:
+            before: Its function.yaml.
+        """
+        nuclio = self._run.nuclio
+        assert self._old is not None
+        now = nuclio.function(self._name)
         if now is not None and now.state in UNDER_WAY:
             if nuclio.put_back(self._old):
                 now = self._old
@@ -258,7 +274,7 @@ class FunctionDeployment:
             self._fate_of_old = "what ran before still runs"
             return
         self._say("bringing back what ran before")
-        words = self._deploy_words(self._written("before", self._old.to_deploy_again()), self._old_image())
+        words = self._deploy_words(before, self._old_image())
         done = nuclio.change(*words, log=self._log, shielded=True)
         if done.ok:
             self._fate_of_old = "what ran before runs again"
@@ -306,8 +322,12 @@ class FunctionDeployment:
 
     def _written(self, purpose: str, content: Fields) -> Path:
         path = self._run.logs / f"{self._name}.{purpose}.yaml"
-        path.touch(mode=0o600)  # it may hold a secret of --env
-        function_file.write(path, content)
+        try:
+            path.touch(mode=0o600)  # it may hold a secret of --env
+            function_file.write(path, content)
+        except OSError as error:
+            remedy = "df -h shows where there is room; DEPLOY_LOGS names another folder"
+            raise DeploymentError(f"{path} can't be written: {error.strerror or error}", remedy) from error
         return path
 
     def _stamped(self) -> str:

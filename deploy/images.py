@@ -8,15 +8,16 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from deploy import base_image, torch_index
+from deploy import base_image
 from deploy.base_image import BaseImage
 from deploy.cause import explain
 from deploy.commands import Commands
 from deploy.console import Console, DeploymentError, human_size, quoted
-from deploy.functions import Function
-from deploy.local_images import find_image
+from deploy.definition.functions import Function
+from deploy.host import torch_index
+from deploy.host.local_images import find_image
+from deploy.host.packages import DEFAULT_PYTHON_IMAGE, ROOT
 from deploy.options import Options
-from deploy.packages import DEFAULT_PYTHON_IMAGE, ROOT
 from deploy.preflight import Host, find_docker, use_own_builder
 
 _FILES = ("Dockerfile", "base_packages.py")

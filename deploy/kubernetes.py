@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.deployment import Deployment
-from deploy.function_file import Fields, section
+from deploy.definition.deployment import Deployment
+from deploy.definition.function_file import Fields, section
 
 
 def configure(spec: Fields, options: Deployment) -> None:

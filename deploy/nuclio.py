@@ -11,8 +11,8 @@ from pathlib import Path
 
 from deploy.commands import NOT_FOUND, Commands, Done, shortened
 from deploy.console import DeploymentError
-from deploy.deployment import Deployment, of_record
-from deploy.function_file import Fields, at, http_trigger, run_an_image
+from deploy.definition.deployment import Deployment, of_record
+from deploy.definition.function_file import Fields, at, http_trigger, run_an_image
 
 PROJECT = "cvat"
 """The one project whose functions CVAT lists."""

@@ -324,5 +324,5 @@ Kubernetes
 From the environment: NUCTL (the nuctl to use), PYTHON_IMAGE (as --python), CVAT_FUNCTIONS_REDIS_HOST and _PORT
 (default: CVAT's own store, where it runs), PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST (for building base
 images), TORCH_INDEX_URL (an index with CPU builds of torch; default: PyTorch's own, where it can be reached).
-Logs: out/deploy/<function>.log. For the {other_name}: {other}. More: docs/deploy.md, docs/scaling.md.
+Logs: out/deploy/<function>.log, or the folder that DEPLOY_LOGS names. For the {other_name}: {other}. More: docs/deploy.md.
 """

@@ -19,13 +19,13 @@ from typing import IO
 from deploy.bundle import IMAGES, MANIFEST, NUCTL, SCRIPTS, SUMS, Manifest, Packed, docker_architecture
 from deploy.checksum import pieces, sha256
 from deploy.console import DeploymentError, count, human_size, quoted
-from deploy.containers import DockerError, find_container
+from deploy.definition.function_file import GPU_NAME, NAME, set_environment
+from deploy.definition.functions import Function
 from deploy.function import FunctionDeployment, Run
-from deploy.function_file import GPU_NAME, NAME, set_environment
-from deploy.functions import Function
-from deploy.local_images import find_image
+from deploy.host.containers import DockerError, find_container
+from deploy.host.local_images import find_image
+from deploy.host.packages import ROOT
 from deploy.nuclio import STORE
-from deploy.packages import ROOT
 from deploy.verify import CHECK_FILES
 
 _PACKED = (

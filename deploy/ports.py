@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from deploy.console import Console, DeploymentError
-from deploy.containers import FUNCTION_PORT, HERE, Container
-from deploy.function_file import at, http_trigger
-from deploy.functions import Function
-from deploy.listeners import port_user
+from deploy.definition.function_file import at, http_trigger
+from deploy.definition.functions import Function
+from deploy.host.containers import FUNCTION_PORT, HERE, Container
+from deploy.host.listeners import port_user
 from deploy.nuclio import Record
 from deploy.options import Options
 from deploy.preflight import Host

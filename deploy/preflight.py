@@ -9,19 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import base_image, torch_index
+from deploy import base_image
 from deploy.base_image import BaseImage
 from deploy.bundle import Bundle
 from deploy.commands import NOT_FOUND, Commands
-from deploy.configuration import USER
 from deploy.console import Console, DeploymentError, count, quoted
-from deploy.containers import HERE, DockerHost, ask_docker, docker_address
-from deploy.disk import Need, check_disk, need_of_build, need_of_bundle
-from deploy.function_file import at
-from deploy.functions import Function
-from deploy.gpu import check_gpu
-from deploy.local_images import find_image
-from deploy.network import (
+from deploy.definition.configuration import USER
+from deploy.definition.function_file import at
+from deploy.definition.functions import Function
+from deploy.host import torch_index
+from deploy.host.containers import HERE, DockerHost, ask_docker, docker_address
+from deploy.host.disk import Need, check_disk, need_of_build, need_of_bundle
+from deploy.host.gpu import check_gpu
+from deploy.host.local_images import find_image
+from deploy.host.network import (
     USUAL_DASHBOARD,
     dashboard_version,
     find_dashboard,
@@ -31,10 +32,10 @@ from deploy.network import (
     network_exists,
     start_command,
 )
+from deploy.host.nuctl_program import find_nuctl
+from deploy.host.packages import DEFAULT_PYTHON_IMAGE
 from deploy.nuclio import PROJECT, STORE, Nuclio, reason_of, store_remedy
-from deploy.nuctl_program import find_nuctl
 from deploy.options import Options
-from deploy.packages import DEFAULT_PYTHON_IMAGE
 
 
 @dataclass

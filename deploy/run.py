@@ -12,16 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from deploy import bundle, function_file, functions, images, packing, ports, preflight, weights
+from deploy import bundle, images, packing, ports, preflight
 from deploy.commands import Commands, Interrupted, shortened
 from deploy.console import Console, DeploymentError, count, human_size, table
-from deploy.deployment import Deployment
+from deploy.definition import function_file, functions, weights
+from deploy.definition.deployment import Deployment
+from deploy.definition.functions import Function
+from deploy.definition.lacking import lacks
 from deploy.function import FunctionDeployment, Result, Run
-from deploy.functions import Function
-from deploy.lacking import lacks
+from deploy.host.packages import ROOT
 from deploy.nuclio import PROJECT, Nuclio, Record
 from deploy.options import Options, parse
-from deploy.packages import ROOT
 
 _CAUSE_WIDTH = 60
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from deploy.base_image import BaseImage, of_functions
 from deploy.console import DeploymentError, human_size
-from deploy.functions import COLLECTION, Function, find
+from deploy.definition.functions import COLLECTION, Function, find
+from deploy.host.packages import DEFAULT_PYTHON_IMAGE, ROOT
 from deploy.images import context_of
-from deploy.packages import DEFAULT_PYTHON_IMAGE, ROOT
 
 _FUNCTIONS = ("onnx/rapidocr/text", "onnx/yolo/shapes")
 _STAND_IN = "python-stand-in:3.11"

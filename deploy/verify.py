@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy import function_file, web
 from deploy.commands import Commands, Interrupted, shortened
 from deploy.console import DeploymentError, quoted
-from deploy.function_file import at
-from deploy.functions import Function
+from deploy.definition import function_file
+from deploy.definition.function_file import at
+from deploy.definition.functions import Function
+from deploy.host import web
+from deploy.host.packages import ROOT
 from deploy.nuclio import PROJECT, Nuclio
-from deploy.packages import ROOT
 
 if TYPE_CHECKING:
     from deploy.preflight import Host

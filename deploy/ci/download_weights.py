@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import functions
 from deploy.checksum import pieces, sha256
 from deploy.ci.program import must, run
 from deploy.console import DeploymentError, human_size
+from deploy.definition import functions
 
 _PREFIX, _SUFFIX = "weights-", ".tar.gz"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from deploy.ci.program import must, run
 from deploy.console import DeploymentError, count
-from deploy.functions import repository_of
+from deploy.definition.functions import repository_of
 from deploy.nuclio import PROJECT
 
 

@@ -13,11 +13,11 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import nuctl_program
 from deploy.ci.program import must, run, succeeds
 from deploy.console import DeploymentError
-from deploy.containers import DASHBOARD_PORT
-from deploy.network import CVAT_NETWORK, is_dashboard
+from deploy.host import nuctl_program
+from deploy.host.containers import DASHBOARD_PORT
+from deploy.host.network import CVAT_NETWORK, is_dashboard
 
 _TRIES = 3
 _TIMEOUT_S = 60

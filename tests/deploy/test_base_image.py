@@ -12,8 +12,8 @@ import pytest
 from deploy import base_image, images
 from deploy.base_image import PYTHON_LABEL, of_framework
 from deploy.console import DeploymentError
-from deploy.functions import Function
-from deploy.packages import ROOT
+from deploy.definition.functions import Function
+from deploy.host.packages import ROOT
 from tests.deploy.programs import Programs
 
 

@@ -13,10 +13,10 @@ import pytest
 from deploy import images
 from deploy.base_image import PYTHON_LABEL, TORCH_LABEL
 from deploy.console import DeploymentError
-from deploy.deployment import Deployment
-from deploy.functions import Function
+from deploy.definition.deployment import Deployment
+from deploy.definition.functions import Function
+from deploy.host.packages import ROOT
 from deploy.options import parse
-from deploy.packages import ROOT
 from deploy.preflight import Host
 from tests.deploy.programs import Programs
 

@@ -20,10 +20,10 @@ from deploy import bundle, packing
 from deploy.bundle import Manifest, Packed, kept_nuctl, open_bundle, read_manifest
 from deploy.commands import Commands, Interrupted
 from deploy.console import Console, DeploymentError
-from deploy.containers import Container, DockerHost
-from deploy.deployment import Deployment
+from deploy.definition.deployment import Deployment
+from deploy.definition.functions import load
 from deploy.function import Run
-from deploy.functions import load
+from deploy.host.containers import Container, DockerHost
 from deploy.nuclio import Nuclio
 from deploy.options import Options
 from deploy.preflight import Host
@@ -337,9 +337,9 @@ from pathlib import Path
 from deploy import bundle, packing
 from deploy.commands import Commands
 from deploy.console import Console
-from deploy.containers import DockerHost
+from deploy.host.containers import DockerHost
 from deploy.function import Run
-from deploy.functions import load
+from deploy.definition.functions import load
 from deploy.nuclio import Nuclio
 from deploy.options import Options
 from deploy.preflight import Host

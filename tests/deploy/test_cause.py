@@ -8,7 +8,7 @@ import pytest
 
 from deploy.cause import explain, log_end
 from deploy.console import DeploymentError
-from deploy.containers import Container
+from deploy.host.containers import Container
 
 LOGS = Path(__file__).parent / "logs"
 ENDED = Container("nuclio-nuclio-finder", image="cvat.finder:1", status="exited", exit_code=2)

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import nuctl_program
 from deploy.ci import start_nuclio
 from deploy.console import DeploymentError
+from deploy.host import nuctl_program
 from tests.deploy.host import FUNCTION, LABEL, REPOSITORY, STAND_INS, Host
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))

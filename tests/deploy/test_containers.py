@@ -1,4 +1,4 @@
-"""deploy.containers against a `docker` that answers with what Docker 28.2 printed, shortened; and against a real one."""
+"""deploy.host.containers against a `docker` that answers with what Docker 28.2 printed, shortened; and against a real one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy import containers
-from deploy.containers import Container, DockerError, DockerHost, Health
+from deploy.host import containers
+from deploy.host.containers import Container, DockerError, DockerHost, Health
 
 DESCRIBED: dict[str, Any] = {
     "Id": "ef7316402407",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.base_image import of_framework
-from deploy.disk import Need, check_disk, need_of_build, need_of_bundle
+from deploy.host.disk import Need, check_disk, need_of_build, need_of_bundle
 from tests.deploy.programs import Programs
 
 ONNX, OPENCV, TORCH = (of_framework(name, "cpu") for name in ("onnx", "opencv", "pytorch"))

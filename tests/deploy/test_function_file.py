@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from deploy import function_file
+from deploy.definition import function_file
 
 CONTENT = {"metadata": {"name": "finder", "annotations": {"name": "Fïnder 🔎", "port": "0123"}}, "spec": {"env": [1]}}
 

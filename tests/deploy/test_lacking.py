@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from common.networks import weights as model_weights
-from deploy.lacking import lacks, needs_gpu
+from deploy.definition.lacking import lacks, needs_gpu
 from serverless.collection import COLLECTION, function_directories, name_of
 
 OWN_WEIGHTS = "weights of your own (MODEL_PATH): mount them with --weights DIR"

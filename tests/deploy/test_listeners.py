@@ -1,4 +1,4 @@
-"""deploy.listeners: who has a port of this host."""
+"""deploy.host.listeners: who has a port of this host."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import listeners
-from deploy.containers import Container
-from deploy.listeners import Program, listener, port_user
+from deploy.host import listeners
+from deploy.host.containers import Container
+from deploy.host.listeners import Program, listener, port_user
 from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from deploy import network
-from deploy.containers import Container, DockerHost
+from deploy.host import network
+from deploy.host.containers import Container, DockerHost
 from tests.deploy.programs import Programs
 
 IMAGE = "quay.io/nuclio/dashboard:1.15.9-amd64"

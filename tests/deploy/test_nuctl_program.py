@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy import nuctl_program
-from deploy.nuctl_program import find_nuctl
+from deploy.host import nuctl_program
+from deploy.host.nuctl_program import find_nuctl
 from tests.deploy.programs import Programs
 
 VERSION = """echo 'Client version:'; echo '"Label: 1.14.1, Git commit: 0"'"""

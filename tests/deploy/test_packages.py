@@ -18,7 +18,8 @@ from tests.deploy.host import REPOSITORY
 SCRIPT = """import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from deploy import function_file, packages
+from deploy.definition import function_file
+from deploy.host import packages
 from deploy.console import DeploymentError
 path = Path(sys.argv[1]) / "function.yaml"
 try:

@@ -11,8 +11,8 @@ import pytest
 
 from deploy import ports
 from deploy.console import Console, DeploymentError
-from deploy.containers import Container, DockerHost, container_name
-from deploy.functions import Function
+from deploy.definition.functions import Function
+from deploy.host.containers import Container, DockerHost, container_name
 from deploy.nuclio import Record
 from deploy.options import Options
 from deploy.preflight import Host

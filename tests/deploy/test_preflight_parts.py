@@ -10,9 +10,9 @@ import pytest
 
 from deploy import preflight
 from deploy.console import DeploymentError
-from deploy.deployment import Deployment
-from deploy.functions import Function
-from deploy.gpu import check_gpu
+from deploy.definition.deployment import Deployment
+from deploy.definition.functions import Function
+from deploy.host.gpu import check_gpu
 from deploy.options import Options
 from tests.deploy.programs import Programs
 

@@ -246,6 +246,18 @@ class TestFailedStart:
         assert run.status == 1
         assert host.snapshot() == before
 
+    def test_a_disk_without_room_for_the_way_back_is_found_before_anything_is_touched(self, host, directory):
+        before, identifier = host.snapshot(), host.container_fact("finder", "id")
+        # A folder in the place of the file can't be written either.
+        path = host.world / "logs" / "finder.before.yaml"
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        run = host.deploy(str(directory))
+        assert run.status == 1
+        assert "finder.before.yaml can't be written" in run.output
+        assert host.snapshot() == before
+        assert host.container_fact("finder", "id") == identifier
+
     def test_nuctl_refuses_before_it_has_touched_anything(self, host, directory):
         before, identifier = host.snapshot(), host.container_fact("finder", "id")
         host.set("before_deploy/finder", 'if times == 2: fail("something is wrong with the function")')

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.resources import give_gpus, limit
+from deploy.definition.resources import give_gpus, limit
 
 
 def content(**resources: Any) -> dict[str, Any]:

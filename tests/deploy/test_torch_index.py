@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from deploy import torch_index
 from deploy.base_image import TORCH_LABEL, of_framework
+from deploy.host import torch_index
 from tests.deploy.programs import Programs
 
 TORCH = [of_framework("pytorch", "cpu")]

@@ -17,8 +17,8 @@ import pytest
 
 from deploy.commands import Commands, Interrupted
 from deploy.console import Console, DeploymentError
-from deploy.containers import DockerHost
-from deploy.functions import Function
+from deploy.definition.functions import Function
+from deploy.host.containers import DockerHost
 from deploy.nuclio import Nuclio
 from deploy.verify import ReplyError, Trial, sample_of, try_function
 from tests.deploy.host import LABEL, SHAPE

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import weights
 from deploy.commands import Commands
 from deploy.console import Console, DeploymentError
-from deploy.deployment import Deployment
-from deploy.functions import Function, load
+from deploy.definition import weights
+from deploy.definition.deployment import Deployment
+from deploy.definition.functions import Function, load
 
 CATALOG = "default: small\nvariants:\n  small:\n    files:\n      - {path: m.onnx, url: https://x/m}\n"
 DOCKER = """#!/bin/sh

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from deploy.containers import ask_docker
+from deploy.host.containers import ask_docker
 from tools.doctor.cvat_functions import ask_cvat, compare
 from tools.doctor.dashboard import Trial
 from tools.doctor.examine import examine

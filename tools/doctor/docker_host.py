@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.containers import FUNCTION_PORT, Container, DockerHost
-from deploy.listeners import port_user
+from deploy.host.containers import FUNCTION_PORT, Container, DockerHost
+from deploy.host.listeners import port_user
 from tools.doctor.report import Report
 
 EVERYONE = ("0.0.0.0", "::")  # noqa: S104 - what Docker says, not what we listen on

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from deploy.containers import DASHBOARD_PORT, Container, DockerHost
+from deploy.host.containers import DASHBOARD_PORT, Container, DockerHost
 from tools.doctor.dashboard import Dashboard
 from tools.doctor.docker_host import EVERYONE, examine_all, stopped
 from tools.doctor.functions import MOVED_REMEDY, DeployedFunction, ServedFunction

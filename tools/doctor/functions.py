@@ -10,8 +10,8 @@ import httpx
 
 from common.config import FunctionConfig, http_trigger
 from common.errors import StartupError
-from deploy.containers import FUNCTION_PORT, Container, DockerHost
-from deploy.deployment import of_record
+from deploy.definition.deployment import of_record
+from deploy.host.containers import FUNCTION_PORT, Container, DockerHost
 from deploy.nuclio import UNDER_WAY
 from tools.check.document import Document
 from tools.check.function_rules import check_function_yaml

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.containers import Container, DockerHost
+from deploy.host.containers import Container, DockerHost
 
 WAIT_S = 45
 """Nuclio's interval, and its time for a round of checks."""

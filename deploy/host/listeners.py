@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.containers import Container
+from deploy.host.containers import Container
 
 _PROC = Path("/proc")
 _LISTEN = "0A"  # a socket's state in /proc/net/tcp

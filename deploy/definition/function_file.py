@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.console import DeploymentError
-from deploy.packages import yaml_module
+from deploy.host.packages import yaml_module
 
 Fields = dict[str, Any]
 """The content of a file: nested dicts and lists."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from deploy import web
 from deploy.commands import Commands
 from deploy.console import Console, quoted
-from deploy.containers import DASHBOARD_PORT, DockerHost
-from deploy.nuctl_program import USUAL_NUCLIO
-from deploy.packages import ROOT
+from deploy.host import web
+from deploy.host.containers import DASHBOARD_PORT, DockerHost
+from deploy.host.nuctl_program import USUAL_NUCLIO
+from deploy.host.packages import ROOT
 
 CVAT_NETWORK = "cvat_cvat"
 """Of CVAT's docker-compose.yml."""

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy import kubernetes, resources, weights
-from deploy.deployment import ANNOTATION
-from deploy.function_file import Fields, http_trigger, run_an_image, section, set_environment
-from deploy.functions import Function
+from deploy import kubernetes
+from deploy.definition import resources, weights
+from deploy.definition.deployment import ANNOTATION
+from deploy.definition.function_file import Fields, http_trigger, run_an_image, section, set_environment
+from deploy.definition.functions import Function
 
 USER = "1000:1000"
 """Who functions run as, unless told otherwise: UID:GID."""

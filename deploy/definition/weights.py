@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy import function_file
 from deploy.commands import Commands
 from deploy.console import Console, DeploymentError, quoted
-from deploy.function_file import GPU_NAME, NAME, Fields, at, section
-from deploy.functions import Function
+from deploy.definition import function_file
+from deploy.definition.function_file import GPU_NAME, NAME, Fields, at, section
+from deploy.definition.functions import Function
 
 MOUNTED_AT = "/opt/nuclio/weights"
 """Where a function looks for its weights."""

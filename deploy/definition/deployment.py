@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from deploy.function_file import Fields, at
+from deploy.definition.function_file import Fields, at
 from deploy.options import Options
 
 ANNOTATION = "cvat-functions/deployment"

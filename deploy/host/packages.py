@@ -18,11 +18,11 @@ from typing import Any
 
 from deploy.console import DeploymentError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_PYTHON_IMAGE = "python:3.11-slim"
 """The image that base images start from, unless told otherwise."""
 FOLDER = ROOT / "out" / "deploy" / "packages"
-_REQUIREMENTS = Path(__file__).parent / "requirements.txt"
+_REQUIREMENTS = ROOT / "deploy" / "requirements.txt"
 _PIP = ("python", "-m", "pip")
 _QUICK = ("--quiet", "--disable-pip-version-check", "--no-deps", "--retries", "1")
 _TIMEOUT_S = 300

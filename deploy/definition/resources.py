@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from deploy.function_file import Fields, at, section
+from deploy.definition.function_file import Fields, at, section
 from tools import quantities
 
 GPU = "nvidia.com/gpu"

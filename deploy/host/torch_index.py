@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from deploy.base_image import TORCH_LABEL, BaseImage
 from deploy.commands import Commands
 from deploy.console import Console
-from deploy.local_images import find_image
+from deploy.host.local_images import find_image
 
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 VARIABLE = "TORCH_INDEX_URL"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import function_file
 from deploy.console import DeploymentError
-from deploy.deployment import Deployment
-from deploy.function_file import GPU_NAME, NAME, Fields, at
-from deploy.packages import ROOT
+from deploy.definition import function_file
+from deploy.definition.deployment import Deployment
+from deploy.definition.function_file import GPU_NAME, NAME, Fields, at
+from deploy.host.packages import ROOT
 
 COLLECTION = ROOT / "serverless"
 _REMEDY_WITHOUT_COLLECTION = (

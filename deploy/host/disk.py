@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.base_image import BaseImage
 from deploy.commands import Commands
 from deploy.console import Console
-from deploy.local_images import find_image
+from deploy.host.local_images import find_image
 
 _LEAST_FOR_A_BUILD = 2.0
 

@@ -52,8 +52,16 @@ class Run:
     """The functions that Nuclio has, by name, before anything is changed."""
     functions: Sequence[Function] = ()
     """Those to deploy, in order."""
-    stamp: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+    stamp: str = ""
     """The tag of this run's images."""
+
+    def __post_init__(self) -> None:
+        """Takes the time as the stamp; where an image has it already, a moment later."""
+        taken = {record.image.rpartition(":")[2].partition("-gpu")[0] for record in self.records.values()}
+        while not self.stamp or self.stamp in taken:
+            self.stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+            if self.stamp in taken:
+                time.sleep(_END_POLL_S)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_json_needs_no_package(repository: Path, bare_python: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from deploy import function_file\n"
+        "from deploy.definition import function_file\n"
         "path = Path(sys.argv[1]) / 'function.yaml'\n"
         "function_file.write(path, {'read': function_file.read(path)})\n"
         "print(function_file.read(path)['read']['metadata']['name'], 'yaml' in sys.modules)\n"

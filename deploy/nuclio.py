@@ -13,6 +13,7 @@ from deploy.commands import NOT_FOUND, Commands, Done, shortened
 from deploy.console import DeploymentError
 from deploy.definition.deployment import Deployment, of_record
 from deploy.definition.function_file import Fields, at, http_trigger, run_an_image
+from deploy.host.containers import container_name
 
 PROJECT = "cvat"
 """The one project whose functions CVAT lists."""
@@ -87,7 +88,7 @@ class Nuclio:
         Args:
             name: The function's.
         """
-        return f"nuclio-{self.namespace}-{name}"
+        return container_name(name, self.namespace)
 
     def functions(self) -> list[Record]:
         """All functions of CVAT's project.

@@ -87,7 +87,10 @@ class _Session:
         if found is None:
             found = self._deployed(records)
         if not found:
-            raise DeploymentError("nothing is deployed: there is nothing to deploy again", "./deploy_cpu.sh --help")
+            raise DeploymentError(
+                "nothing is deployed here that could be deployed again",
+                f"{self._console.script} NAME builds and deploys it",
+            )
         self._settle(found, records)
         preflight.check_recorded(found, options, self._commands, self._console)
         found, refused = self._without_lacking(found)
@@ -176,6 +179,8 @@ class _Session:
             self._console.line(f"  {name} lacks {what}")
         if not kept and refused:
             raise DeploymentError(f"nothing is deployed: {', '.join(refused)} can't start as it is")
+        if not kept:
+            raise DeploymentError("nothing is deployed: none of these functions can start as it is")
         return kept, refused
 
     def _lacks(self, function: Function) -> str:

@@ -9,7 +9,7 @@ from deploy.commands import Commands
 from deploy.console import Console, quoted
 from deploy.host import web
 from deploy.host.containers import DASHBOARD_PORT, DockerHost
-from deploy.host.nuctl_program import USUAL_NUCLIO
+from deploy.host.nuctl_program import USUAL_NUCLIO, architecture
 from deploy.host.packages import ROOT
 
 CVAT_NETWORK = "cvat_cvat"
@@ -39,6 +39,7 @@ def start_command(nuclio_version: str) -> str:
         nuclio_version: The version to start; "" for the usual one.
     """
     version = f"NUCLIO_VERSION={nuclio_version} " if nuclio_version not in ("", USUAL_NUCLIO) else ""
+    version += "" if architecture() == "amd64" else f"NUCLIO_ARCH={architecture()} "
     return f"{version}docker compose -f {quoted([str(ROOT / 'compose.yaml')])} up -d"
 
 

@@ -436,6 +436,16 @@ def test_what_is_not_named_and_can_not_start_is_left_out_and_no_failure(host):
     assert "two lacks a GPU" in run.output
 
 
+def test_when_none_of_a_folder_can_start_that_is_said(host):
+    for name in ("one", "two"):
+        host.function(name, spec="  resources:\n    limits:\n      nvidia.com/gpu: 1")
+    run = host.deploy(str(host.home))
+    assert run.status == 1
+    assert run.output.count(" lacks a GPU") == 2
+    assert "none of these functions can start as it is" in run.output
+    assert "Summary" not in run.output
+
+
 def test_a_base_image_alone(host):
     run = host.deploy("--base-only", "onnx")
     assert run.status == 0, run.output

@@ -272,14 +272,20 @@ def end(process: subprocess.Popen[bytes]) -> None:
     Args:
         process: The command, the head of its process group.
     """
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
+    try:
+        _signal_group(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_S)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    finally:  # also after a second Ctrl-C during the wait
+        if process.poll() is None:
+            _signal_group(process, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def last_words(text: str) -> str:

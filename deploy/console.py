@@ -7,6 +7,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 _BOLD, _RED, _GREEN, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[0m"
 
@@ -51,7 +52,7 @@ class Console:
         """
         with self._lock:
             try:
-                print(text, end=end, flush=True)
+                _print(text, sys.stdout, end=end)
             except OSError:  # the terminal is gone: what is under way still has to be ended in order
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
@@ -124,14 +125,21 @@ class Console:
             error: The error.
         """
         try:
-            print(f"{self.script}: {error.cause}", file=sys.stderr, flush=True)
+            _print(f"{self.script}: {error.cause}", sys.stderr)
             if error.remedy:
-                print(f"  {error.remedy}", file=sys.stderr, flush=True)
+                _print(f"  {error.remedy}", sys.stderr)
         except OSError:  # nobody reads it any more
             pass
 
     def _in(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_PLAIN}" if self._colours else text
+
+
+def _print(text: str, file: TextIO, *, end: str = "\n") -> None:
+    try:
+        print(text, file=file, end=end, flush=True)
+    except UnicodeEncodeError:  # a log may hold what the terminal's encoding lacks
+        print(text.encode("ascii", "backslashreplace").decode(), file=file, end=end, flush=True)
 
 
 def quoted(words: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ back: its image has a tag of its own, and its configuration is what Nuclio kept 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from deploy import kubernetes
 from deploy.cause import explain, log_end
-from deploy.commands import Commands, Interrupted
+from deploy.commands import Commands, Interrupted, end
 from deploy.console import Console, DeploymentError, quoted
 from deploy.definition import function_file, weights
 from deploy.definition.configuration import USER, configured
@@ -123,7 +124,8 @@ class FunctionDeployment:
             self._say(self._run.console.failed(str(error)))
             return Result("failed", str(error))
         if not self._run.console.dry_run:
-            self._tidy_images(image)
+            with contextlib.suppress(OSError):  # it is deployed, whatever becomes of the images before it
+                self._tidy_images(image)
             self._say_ready(trial)
         return Result("ready", trial=trial, image=image)
 
@@ -205,8 +207,12 @@ class FunctionDeployment:
         start = self._log.stat().st_size
         with self._log.open("ab") as output:
             process = run.commands.start(*words, output=output)
-            died = self._watch(process)
-            status = run.commands.wait(process)
+            try:
+                died = self._watch(process)
+                status = run.commands.wait(process)
+            finally:  # nuctl must not run on beside what brings the old version back
+                if process.poll() is None:
+                    end(process)
         if status != 0:
             self._save_container_log()
             said = self._log.read_bytes()[start:].decode("utf-8", "replace")
@@ -258,8 +264,10 @@ class FunctionDeployment:
             if self._before is not None:
                 self._bring_back(self._before)
             elif self._old is None and is_interrupted:
-                self._run.nuclio.delete(self._name, log=self._log, shielded=True)
-                self._say("interrupted; removed")
+                done = self._run.nuclio.delete(self._name, log=self._log, shielded=True)
+                by_hand = f"nuctl delete function {self._name} --force"
+                problem = f"it can't be removed ({done.last_words}); by hand: {by_hand}"
+                self._say(f"interrupted; {'removed' if done.ok else problem}")
         except (DeploymentError, OSError) as error:
             self._say(f"what ran before can't be brought back: {error}")
 

@@ -99,7 +99,7 @@ class Nuclio:
         done = self.ask("get", "function", "-l", f"nuclio.io/project-name={PROJECT}", "-o", "json")
         if not done.ok:
             raise DeploymentError(f"nuctl can't list functions: {reason_of(done)}", store_remedy(done))
-        return [record for record in _records(done.output) if record.name]
+        return [record for record in _records(done) if record.name]
 
     def function(self, name: str) -> Record | None:
         """A function as Nuclio knows it; None when there is no such function.
@@ -112,7 +112,7 @@ class Nuclio:
         """
         done = self.ask("get", "function", name, "-o", "json")
         if done.ok:
-            return next((record for record in _records(done.output) if record.name == name), None)
+            return next((record for record in _records(done) if record.name == name), None)
         if "No functions found" in done.errors + done.output:
             return None
         raise DeploymentError(f"nuctl can't say whether {name} is deployed: {reason_of(done)}", store_remedy(done))
@@ -237,10 +237,18 @@ def store_remedy(done: Done) -> str:
     return "nuctl get function shows more; does Docker, or the cluster, answer?"
 
 
-def _records(text: str) -> list[Record]:
-    """One function is written as a mapping, several as a list, none in words."""
-    try:
-        content = json.loads(text)
-    except ValueError:
+def _records(done: Done) -> list[Record]:
+    """One function is printed as a JSON object, several as an array, none in words.
+
+    nuctl prints warnings to stdout as well, before the JSON; each begins with the date.
+    """
+    begin = re.search(r"^[\[{]", done.output, re.MULTILINE)
+    if begin is None:
         return []
+    try:
+        content = json.JSONDecoder().raw_decode(done.output, begin.start())[0]
+    except ValueError as error:
+        raise DeploymentError(
+            f"nuctl's list of functions is not JSON: {error}", "nuctl get function shows more"
+        ) from error
     return [Record(each) for each in (content if isinstance(content, list) else [content])]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from deploy.console import Console, DeploymentError
 from deploy.definition.function_file import at, http_trigger
 from deploy.definition.functions import Function
-from deploy.host.containers import FUNCTION_PORT, HERE, Container
+from deploy.host.containers import FUNCTION_PORT, Container
 from deploy.host.listeners import port_user
 from deploy.nuclio import Record
 from deploy.options import Options
@@ -114,7 +114,7 @@ class _Ports:
 
     def _program(self, port: int) -> str:
         """The program on this machine that listens on a port; "" where Docker's ports are on another."""
-        return port_user(port) if self._docker.address == HERE else ""
+        return port_user(port) if self._docker.is_here else ""
 
 
 def _fixed_port(function: Function) -> int | None:

@@ -18,7 +18,7 @@ from deploy.definition.configuration import USER
 from deploy.definition.function_file import at
 from deploy.definition.functions import Function
 from deploy.host import torch_index
-from deploy.host.containers import HERE, DockerHost, ask_docker, docker_address
+from deploy.host.containers import DockerHost, ask_docker, docker_address
 from deploy.host.disk import Need, check_disk, need_of_build, need_of_bundle
 from deploy.host.gpu import check_gpu
 from deploy.host.local_images import find_image
@@ -123,7 +123,8 @@ def check(
             host.network = find_network(host.docker, options.network, commands, console)
         host.store = find_store(host.docker, host.network)
         host.torch_index = torch_index.choose(bases, commands, console)
-        check_disk(_room_needed(options, bases, host.torch_index, commands), commands, console)
+        if host.docker.is_here:
+            check_disk(_room_needed(options, bases, host.torch_index, commands), commands, console)
         if options.device == "gpu" and not options.on_kubernetes:
             _check_gpu(functions, bases, options, commands, console)
     # Before the images of a bundle are loaded, that in which nuctl keeps its records may be missing.
@@ -131,7 +132,7 @@ def check(
         _check_nuclio(host, options, commands, console)
     if options.on_kubernetes:
         host.dashboard = _dashboard_of_cluster(options, console)
-    elif host.docker.address == HERE:
+    elif host.docker.is_here:
         _check_volumes(functions, console)
     if options.weights:
         _check_weights_folder(options.weights, options.user or USER, console)
@@ -159,7 +160,7 @@ def check_recorded(functions: Sequence[Function], options: Options, commands: Co
             cause = f"there is no Docker network {network}, which {name} was deployed with"
             console.bad(cause, "--network NAME takes another; --forget takes the one of CVAT")
     for function in functions:
-        if not function.deployment.weights or docker_address() != HERE:
+        if not function.deployment.weights or not DockerHost(address=docker_address()).is_here:
             continue
         folder = Path(function.deployment.weights)
         if options.weights and folder.is_relative_to(options.weights):

@@ -40,20 +40,27 @@ def main(device: str, arguments: Sequence[str]) -> int:
         interruption.
     """
     console = Console(f"deploy_{device}.sh")
-    scratch = Path(tempfile.mkdtemp(prefix="cvat-deploy."))
+    session: _Session | None = None
+    scratch: Path | None = None
     try:
         options = parse(device, list(arguments))
         console.dry_run = options.dry_run
-        return _Session(options, console, Commands(console, scratch)).run()
+        scratch = Path(tempfile.mkdtemp(prefix="cvat-deploy."))
+        session = _Session(options, console, Commands(console, scratch))
+        return session.run()
     except DeploymentError as error:
         console.error(error)
         return error.status
+    except OSError as error:
+        console.error(DeploymentError(str(error)))
+        return 1
     except (Interrupted, KeyboardInterrupt):
         console.line()
-        console.error(DeploymentError("interrupted; nothing is deployed yet"))
+        console.error(DeploymentError(session.interrupted if session else "interrupted"))
         return 130
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Session:
@@ -61,6 +68,8 @@ class _Session:
 
     def __init__(self, options: Options, console: Console, commands: Commands):
         self._options, self._console, self._commands = options, console, commands
+        self.interrupted = "interrupted; nothing is deployed yet" if options.action == "deploy" else "interrupted"
+        """What to tell the user after an interruption at this moment, other than of a deployment of a function."""
         self._is_deploying = False
         self._bundle: bundle.Bundle | None = None
         for number in _SIGNALS:
@@ -209,6 +218,8 @@ class _Session:
         with ThreadPoolExecutor(run.options.jobs) as pool:
             tasks = [pool.submit(FunctionDeployment(run, function).deploy) for function in run.functions]
             results = [task.result() for task in tasks]
+        self.interrupted = "interrupted after the deployment; --list shows what is deployed"
+        self._is_deploying = False
         if self._commands.stop.is_set():
             raise DeploymentError(
                 "interrupted: functions that were not deployed yet are as they were before", status=130

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from deploy.console import quoted
 from deploy.definition.function_file import Fields, at
 from deploy.options import Options
 
@@ -54,13 +55,13 @@ class Deployment:
     @property
     def words(self) -> str:
         """The options as one would give them on the command line; "" when there are none."""
-        parts = [f"--env {name}={value}" for name, value in self.environment.items()]
-        parts += [f"--node-selector {name}={value}" for name, value in self.node_selector.items()]
+        pairs = [("--env", self.environment), ("--node-selector", self.node_selector)]
+        parts = [(option, f"{name}={value}") for option, values in pairs for name, value in values.items()]
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name not in ("directory", "device", *_MERGED) and value is not None:
-                parts.append(f"--{each.name.replace('_', '-')} {value}")
-        return " ".join(parts)
+                parts.append((f"--{each.name.replace('_', '-')}", str(value)))
+        return quoted(word for part in parts for word in part)
 
     def as_annotation(self) -> str:
         """The text of the annotation."""
@@ -79,6 +80,8 @@ def of_record(record: Fields) -> Deployment | None:
     try:
         content = json.loads(at(record, "metadata", "annotations", ANNOTATION) or "null")
         known = {each.name for each in fields(Deployment)}
-        return Deployment(**{name: value for name, value in content.items() if name in known})
+        found = Deployment(**{name: value for name, value in content.items() if name in known})
     except (ValueError, TypeError, AttributeError):
         return None
+    merged = [getattr(found, name) for name in _MERGED]
+    return found if all(isinstance(each, dict) for each in merged) else None

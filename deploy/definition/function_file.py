@@ -96,7 +96,8 @@ def http_trigger(content: Fields) -> tuple[str, Fields] | None:
     Args:
         content: A function.yaml.
     """
-    for name, trigger in (at(content, "spec", "triggers") or {}).items():
+    triggers = at(content, "spec", "triggers")
+    for name, trigger in triggers.items() if isinstance(triggers, dict) else ():
         if at(trigger, "kind") == "http":
             return name, trigger
     return None
@@ -120,7 +121,7 @@ def environment(content: Fields) -> dict[str, str]:
         content: A function.yaml.
     """
     pairs = at(content, "spec", "env") or []
-    return {str(pair["name"]): str(pair.get("value", "")) for pair in pairs if at(pair, "name")}
+    return {str(pair["name"]): str(pair.get("value") or "") for pair in pairs if at(pair, "name")}
 
 
 def set_environment(content: Fields, values: dict[str, str]) -> None:

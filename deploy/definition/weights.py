@@ -17,6 +17,7 @@ from deploy.console import Console, DeploymentError, quoted
 from deploy.definition import function_file
 from deploy.definition.function_file import GPU_NAME, NAME, Fields, at, section
 from deploy.definition.functions import Function
+from deploy.host.containers import DockerHost, docker_address
 
 MOUNTED_AT = "/opt/nuclio/weights"
 """Where a function looks for its weights."""
@@ -102,7 +103,7 @@ def must_fetch(function: Function) -> bool:
 def fetch(function: Function, commands: Commands, console: Console, log: Path) -> None:
     """Fetches what weights.yaml names into a function's directory, by the function's own tool in its base image.
 
-    Where a folder can't be mounted, as with a Docker on another host, the build fetches the files by itself.
+    A Docker on another host can't mount the directory: there the build fetches the files by itself.
 
     Args:
         function: The function; its base image has been built.
@@ -114,7 +115,7 @@ def fetch(function: Function, commands: Commands, console: Console, log: Path) -
         DeploymentError: They can't be fetched.
         Interrupted: The run was interrupted.
     """
-    if not must_fetch(function):
+    if not must_fetch(function) or not DockerHost(address=docker_address()).is_here:
         return
     variant = function.deployment.environment.get(
         "VARIANT", function_file.environment(function.content).get("VARIANT", "")

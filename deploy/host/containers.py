@@ -200,6 +200,7 @@ def _docker(*arguments: str, may_lack: bool = False) -> str:
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
+            start_new_session=True,  # Ctrl-C must not end it: "no answer" would be taken for "no container"
         )
     except FileNotFoundError as error:
         raise DockerError("docker is not installed on this machine") from error

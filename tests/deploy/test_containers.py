@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -176,6 +177,17 @@ def test_the_containers_of_a_host() -> None:
 )
 def test_where_published_ports_are(docker_host: str, address: str) -> None:
     assert containers.docker_address({"DOCKER_HOST": docker_host}) == address
+
+
+def test_ctrl_c_does_not_reach_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A docker that it ended would be taken for a Docker without this container, in the middle of a restoration."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho '[{\"Name\": \"'$(ps -o sid= -p $$)'\"}]'\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = containers.find_container("finder")
+    assert found is not None
+    assert int(found.name) != os.getsid(0)
 
 
 def has_docker() -> bool:

@@ -22,3 +22,14 @@ def test_a_file_is_read_back(with_yaml: bool, monkeypatch: pytest.MonkeyPatch) -
     assert text.startswith("{") != with_yaml
     if not with_yaml:
         assert json.loads(text) == CONTENT
+
+
+def test_a_variable_without_a_value() -> None:
+    """It is empty for Nuclio, and not the text "None"."""
+    pairs = [{"name": "VARIANT", "value": None}, {"name": "A"}, {"name": "B", "value": 3}]
+    assert function_file.environment({"spec": {"env": pairs}}) == {"VARIANT": "", "A": "", "B": "3"}
+
+
+@pytest.mark.parametrize("triggers", [None, [], [{"kind": "http"}], "http", {"a": None}, {"a": {"kind": "cron"}}])
+def test_no_http_trigger(triggers: object) -> None:
+    assert function_file.http_trigger({"spec": {"triggers": triggers}}) is None

@@ -140,6 +140,13 @@ def test_a_second_ctrl_c_does_not_end_the_restoration(host, directory):
     assert facts
 
 
+def test_nuctl_does_not_go_on_after_an_error_here(host, directory):
+    host.set("on_deploy/finder", "sleep(20)")
+    run = host.deploy(str(directory), env={"DEPLOY_POLL": "no number"})
+    assert run.status == 1
+    assert not host.programs()
+
+
 def test_several_at_a_time(host):
     for name in ("one", "two", "three"):
         host.deployed_function(name)

@@ -55,6 +55,14 @@ def test_all_is_there(programs, capsys):
     assert "ok      Docker 28.2.2\n  ok      nuctl 1.15.9\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("docker", ["", "ssh://gpu1"])
+def test_the_disk_of_a_docker_on_another_host_is_not_looked_at(programs, monkeypatch, capsys, docker):
+    monkeypatch.setenv("DOCKER_HOST", docker)
+    programs.write("docker", DOCKER.replace('"ps "*)', '"info "*) echo / ;; "ps "*)'))
+    check(programs)
+    assert ("disk: " in capsys.readouterr().out) == (not docker)
+
+
 def test_those_who_only_list_see_only_what_is_missing(programs, capsys):
     host = preflight.find_tools(programs.console, programs.commands, Options("cpu"))
     assert host.nuctl_version == "1.15.9"

@@ -188,6 +188,15 @@ def test_what_is_not_fetched(place: Place, catalog: str | None) -> None:
     assert place.calls() == []
 
 
+@pytest.mark.parametrize(("docker", "calls"), [("tcp://10.0.0.5:2376", 0), ("tcp://localhost:2375", 1)])
+def test_a_docker_on_another_host_leaves_it_to_the_build(
+    place: Place, monkeypatch: pytest.MonkeyPatch, docker: str, calls: int
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", docker)
+    place.fetch(place.function())
+    assert len(place.calls()) == calls
+
+
 def test_a_function_on_another_image_fetches_nothing(place: Place) -> None:
     place.content["spec"]["build"]["baseImage"] = "somebody/image:1"
     place.fetch(place.function())

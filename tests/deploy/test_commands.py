@@ -1,0 +1,28 @@
+"""Ending a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from deploy.commands import end
+
+
+def test_a_second_ctrl_c_ends_by_force():
+    """A command that does not heed SIGTERM would otherwise go on by itself, as in a session of its own."""
+    words = ["sh", "-c", "trap '' TERM; echo ready; sleep 20 & wait; sleep 20"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            end(process)
+    assert process.poll() == -signal.SIGKILL
+    assert time.monotonic() - began < 4

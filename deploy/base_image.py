@@ -75,7 +75,7 @@ def of_framework(framework: str, device: str) -> BaseImage:
 def python_image(base_image: str, given: str | None, commands: Commands, *, recorded: str | None = None) -> str:
     """The image that a base image starts from.
 
-    A base image remembers it, so that a forgotten option does not make another one of it.
+    A base image remembers it, so that building it again without the option makes the same image.
 
     Args:
         base_image: The name of the base image, which may be here already.

@@ -1,4 +1,4 @@
-"""Installs the packages of a base image and removes what no function uses of them; the Dockerfile runs it in the image.
+"""Installs the packages of a base image and removes the files that no function uses; the Dockerfile runs it in the image.
 
     python base_packages.py requirements.txt [imports.txt]
 
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
-# Tests, and what compilers, linkers and type checkers read; there is none of these in the image.
+# Tests, and files for compilers, linkers and type checkers, which the image does not have.
 _UNUSED_FOLDERS = {"tests", "test"}
 _UNUSED_SUFFIXES = {".a", ".cmake", ".cu", ".cuh", ".h", ".hpp", ".pxd", ".pyi", ".pyx"}
 _LICENCES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS)", re.IGNORECASE)
@@ -49,7 +49,7 @@ _CUDA_PARTS_OF_TORCH = ("torch/lib/libtorch_cuda_linalg.so", "torch/lib/libcaffe
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Installs, tries and removes.
+    """Installs the packages, removes unused files, and imports what functions import.
 
     Args:
         arguments: The path of a requirements file, and that of a list of modules that functions import.
@@ -125,7 +125,7 @@ def unused_files(names: Iterable[str], *, keep_headers_of_cuda: bool = False) ->
     """The files of packages that no function uses. Licences and packages' metadata are never among them.
 
     Args:
-        names: Of packages that are installed.
+        names: The names of installed packages.
         keep_headers_of_cuda: Whether what compilers read stays in CUDA's packages, which compile for GPUs as they run.
     """
     for name in names:

@@ -1,4 +1,4 @@
-"""A bundle: one tar file with all that a machine without a network needs to deploy functions.
+"""A bundle: one tar file with everything that a machine without a network needs to deploy functions.
 
 It holds the images of functions with their weights, the image in which nuctl keeps its records, that of Nuclio's dashboard
 where one runs, nuctl itself, and these scripts:
@@ -111,7 +111,7 @@ def read_manifest(text: str) -> Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was opened: all of it but the images is unpacked."""
+    """An open bundle: everything but the images is unpacked."""
 
     path: Path
     """The file."""
@@ -135,7 +135,7 @@ class Bundle:
         return f"NUCLIO_VERSION={match[1]} NUCLIO_ARCH={match[2]} docker compose -f {quoted([str(ROOT / 'compose.yaml')])} up -d"
 
     def keep_nuctl(self) -> None:
-        """Keeps nuctl beside these scripts, so that --list and --remove find it later; where that can't be written, not."""
+        """Copies nuctl beside these scripts, so that --list and --remove find it later; does nothing in a read-only folder."""
         try:
             _KEPT_NUCTL.parent.mkdir(parents=True, exist_ok=True)
             part = _KEPT_NUCTL.with_name("nuctl.part")
@@ -169,11 +169,11 @@ class Bundle:
         return function
 
     def load_images(self, commands: Commands, console: Console) -> None:
-        """Loads the images into Docker, once they have proved to be undamaged.
+        """Loads the images into Docker, after verifying their checksum.
 
         Args:
             commands: Runs docker.
-            console: Prints.
+            console: Where it is printed.
 
         Raises:
             DeploymentError: They are damaged, or for another kind of machine, or Docker can't load them.
@@ -201,7 +201,7 @@ class Bundle:
 
 
 def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
-    """Looks into a bundle, without going through its images.
+    """Opens a bundle, without reading its images.
 
     Args:
         path: The file.
@@ -209,7 +209,7 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
         scratch: A folder into which it is unpacked.
 
     Raises:
-        DeploymentError: It is no bundle, or a damaged one, or one of another device or format; status 2.
+        DeploymentError: It is not a bundle, is damaged, or is for another device or of another format; status 2.
     """
     folder = scratch / "bundle"
     try:
@@ -219,7 +219,7 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
             _unpack(archive, manifest, folder)
             archive.getmember(IMAGES)
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        cause = f"{path} is not a bundle, or not all of it has arrived"
+        cause = f"{path} is not a bundle, or is incomplete"
         raise DeploymentError(
             cause, "copy it again, or make it again on a connected machine: make bundle", status=2
         ) from error
@@ -235,7 +235,7 @@ def open_bundle(path: Path, device: str, scratch: Path) -> Bundle:
 
 
 def kept_nuctl() -> Path | None:
-    """The nuctl of a bundle that was deployed with these scripts, or that lies unpacked beside them."""
+    """The nuctl of a bundle that was deployed with these scripts, or that was unpacked beside them."""
     beside = ROOT.parent / NUCTL
     for path in (_KEPT_NUCTL, *([beside] if (ROOT.parent / MANIFEST).is_file() else [])):
         if os.access(path, os.X_OK):

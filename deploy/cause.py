@@ -1,4 +1,4 @@
-"""From the logs of a failed build or start to its cause in one line, and the remedy."""
+"""Finds the cause of a failed build or start in its logs, and the remedy."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def _lines_of(record: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Known:
-    """A failure that its words give away."""
+    """A failure that is known by its message."""
 
     pattern: re.Pattern[str]
     cause: str
     """May hold {quote}."""
     remedy: str
     quote: re.Pattern[str] = re.compile(".*")
-    """The words of the log for {quote}: its first group, or all that it finds."""
+    """What {quote} takes from the log: its first group, or else all that it matches."""
 
 
 def _rule(pattern: str, cause: str, remedy: str, quote: str = ".*") -> _Known:
@@ -263,7 +263,7 @@ def _ended(said: str, log: str, container: Container | None) -> DeploymentError 
         return DeploymentError(f"the processor ended with status {status[1]}{words}")
     if _NOT_IN_TIME.search(said):
         return DeploymentError(
-            "it was not ready in time, and has not said why",
+            "it was not ready in time, and its log does not say why",
             "a big model on a slow disk needs longer: raise readinessTimeoutSeconds in its function.yaml",
         )
     return None
@@ -320,7 +320,7 @@ def _unknown(said: str, log: str) -> DeploymentError:
     failures = _FAILURE.findall(f"{said}\n{log}")
     root = _ROOT_CAUSE.search(said)
     cause = failures[-1] if failures else root[1] if root else last_words(said)
-    return DeploymentError(shortened(cause.strip(), 300) or "nuctl failed without a word")
+    return DeploymentError(shortened(cause.strip(), 300) or "nuctl failed without a message")
 
 
 def _said(log: str) -> str:

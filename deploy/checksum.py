@@ -1,4 +1,4 @@
-"""Sums of files that are too large for memory."""
+"""Checksums of files that are too large for memory."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Done:
     status: int
     """Its exit status; `NOT_FOUND` when there is no such program."""
     output: str = ""
-    """Its stdout, for `change` with its stderr, without the codes of colours."""
+    """Its stdout, for `change` with its stderr, without colour codes."""
     errors: str = ""
     """Its stderr."""
 
@@ -47,7 +47,7 @@ class Done:
 
     @property
     def last_words(self) -> str:
-        """The last line that says something, of stderr if there is one there."""
+        """The last meaningful line of stderr, or of stdout where stderr has none."""
         return last_words(self.errors) or last_words(self.output)
 
 
@@ -60,14 +60,14 @@ class Commands:
         Args:
             console: Where a dry run prints.
             scratch: A folder for this run: the working directory and the temporary folder of the commands, so that
-                nothing of them stays behind.
+                they leave nothing behind.
         """
         self._console, self.scratch = console, scratch
         self.stop = threading.Event()
         """Set when the run is interrupted: commands under way are ended then."""
 
     def ask(self, *words: str, timeout_s: float = _TIMEOUT_S, data: bytes | None = None) -> Done:
-        """Runs a command that changes nothing, in a dry run as well.
+        """Runs a command that changes nothing; it runs in a dry run as well.
 
         Args:
             words: The program and its arguments.
@@ -108,7 +108,7 @@ class Commands:
             data: Its standard input, in pieces where it is too large for memory.
             source: The command that a shell would pipe into it, for a dry run.
             environment: Variables beyond those of this process.
-            shielded: Whether an interruption waits for its end: for what brings a function back.
+            shielded: Whether an interruption waits for its end, as for the restoration of a function.
             show: Called with each line of its output as it comes.
 
         Raises:
@@ -267,7 +267,7 @@ class _NewLines:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and what it has started, first in order, then by force.
+    """Ends a command and its children: first by SIGTERM, then by SIGKILL.
 
     Args:
         process: The command, the head of its process group.
@@ -289,7 +289,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def last_words(text: str) -> str:
-    """The last line of a command's output that says something, at most 300 characters of it.
+    """The last meaningful line of a command's output, cut to 300 characters.
 
     Args:
         text: The output.
@@ -300,11 +300,11 @@ def last_words(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most so many characters; where it was cut, it ends in " ...".
+    """A text, cut to a maximal length; what was cut ends in " ...".
 
     Args:
         text: The text.
-        most: The number of characters.
+        most: The maximal number of characters.
     """
     return text if len(text) <= most else text[: most - 4].rstrip() + " ..."
 
@@ -321,7 +321,7 @@ def _not_run(program: str, error: OSError) -> Done:
     """The result of a program that is missing, or that this machine can't run."""
     if isinstance(error, FileNotFoundError):
         return Done(NOT_FOUND, errors=f"{program} is not installed")
-    return Done(_NOT_EXECUTABLE, errors=f"{program} does not run: {error.strerror or error}")
+    return Done(_NOT_EXECUTABLE, errors=f"{program} can't be run: {error.strerror or error}")
 
 
 def _text(output: bytes) -> str:

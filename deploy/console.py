@@ -13,10 +13,10 @@ _BOLD, _RED, _GREEN, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[32m", "\033[
 
 
 class DeploymentError(Exception):
-    """What ends the run, or the deployment of one function, with its remedy."""
+    """An error that ends the run, or the deployment of one function; it names the remedy."""
 
     def __init__(self, cause: str, remedy: str = "", *, status: int = 1):
-        """Keeps the words.
+        """Stores cause and remedy.
 
         Args:
             cause: What is wrong, in one sentence.
@@ -28,7 +28,7 @@ class DeploymentError(Exception):
 
 
 class Console:
-    """Prints what a person sees; several threads may use it."""
+    """Prints messages for the user; several threads may use it."""
 
     def __init__(self, script: str, *, dry_run: bool = False):
         """Prints nothing.
@@ -65,18 +65,18 @@ class Console:
         self.line(f"\n{self._in(_BOLD, text)}")
 
     def good(self, text: str) -> None:
-        """Reports what is as it should be.
+        """Reports a check that passed.
 
         Args:
-            text: The fact.
+            text: What was found.
         """
         self.line(f"  {self._in(_GREEN, 'ok')}      {text}")
 
     def note(self, text: str, remedy: str = "") -> None:
-        """Reports what does not end the run.
+        """Reports something that the user should know, but that does not end the run.
 
         Args:
-            text: The fact.
+            text: What was found.
             remedy: What to do, if anything.
         """
         self.line(f"  {self._in(_YELLOW, 'note')}    {text}")
@@ -94,7 +94,7 @@ class Console:
         self.remedy(remedy)
 
     def failed(self, text: str) -> str:
-        """The text of a failure, in red after its first word where there are colours.
+        """A failure as text, with the word FAILED in red where the terminal has colours.
 
         Args:
             text: The cause.
@@ -102,7 +102,7 @@ class Console:
         return f"{self._in(_RED, 'FAILED')}: {text}"
 
     def remedy(self, text: str) -> None:
-        """Prints a remedy below what it belongs to.
+        """Prints a remedy below the message that it belongs to.
 
         Args:
             text: The remedy; "" prints nothing.
@@ -114,12 +114,12 @@ class Console:
         """Prints a command that a dry run does not run.
 
         Args:
-            text: The command, as one could paste it into a shell.
+            text: The command, in a form that can be pasted into a shell.
         """
         self.line(f"+ {text}")
 
     def error(self, error: DeploymentError) -> None:
-        """Prints to stderr what ends the program.
+        """Prints the error that ends the program to stderr.
 
         Args:
             error: The error.
@@ -128,7 +128,7 @@ class Console:
             _print(f"{self.script}: {error.cause}", sys.stderr)
             if error.remedy:
                 _print(f"  {error.remedy}", sys.stderr)
-        except OSError:  # nobody reads it any more
+        except OSError:  # nobody reads stderr any more
             pass
 
     def _in(self, colour: str, text: str) -> str:
@@ -143,7 +143,7 @@ def _print(text: str, file: TextIO, *, end: str = "\n") -> None:
 
 
 def quoted(words: Iterable[str]) -> str:
-    """The words of a command as one could paste them into a shell.
+    """The words of a command in a form that can be pasted into a shell.
 
     Args:
         words: The program and its arguments.

@@ -57,7 +57,7 @@ class Run:
     """The tag of this run's images."""
 
     def __post_init__(self) -> None:
-        """Takes the time as the stamp; where an image has it already, a moment later."""
+        """Takes the current time as the tag; waits a moment when an image already has it."""
         taken = {record.image.rpartition(":")[2].partition("-gpu")[0] for record in self.records.values()}
         while not self.stamp or self.stamp in taken:
             self.stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """What has become of a function."""
+    """The outcome of the deployment of a function."""
 
     state: str
     """"ready", "failed" or "interrupted"; in a dry run "ready"."""
@@ -101,7 +101,11 @@ class FunctionDeployment:
         self._before: Path | None = None  # the function.yaml with which the old version is brought back
 
     def deploy(self) -> Result:
-        """Deploys the function, prints how that goes, and says how it went."""
+        """Deploys the function and prints the progress.
+
+        Returns:
+            The outcome; errors are part of it.
+        """
         self._began = time.monotonic()
         try:
             if self._run.commands.stop.is_set():
@@ -130,10 +134,10 @@ class FunctionDeployment:
         return Result("ready", trial=trial, image=image)
 
     def build_as(self, image: str) -> None:
-        """Builds the function's image, with its weights; nothing that runs is touched.
+        """Builds the function's image, with its weights; what is running is not touched.
 
         Args:
-            image: The name that it gets.
+            image: The image's name, with a tag.
 
         Raises:
             DeploymentError: It can't be built, or its weights can't be fetched.
@@ -155,7 +159,7 @@ class FunctionDeployment:
             raise explain(done.output, "", container=None)
 
     def _image_to_run(self) -> str:
-        """The image that was built now, or the one that is here."""
+        """The image that was just built, or the existing one."""
         function, options = self._function, self._run.options
         image = self._built
         if not image and self._old and not options.bundle and self._is_here(self._old.image):
@@ -257,7 +261,7 @@ class FunctionDeployment:
         return try_function(self._function, run.host, run.nuclio, run.commands, folder, user=user)
 
     def _go_back(self, *, is_interrupted: bool) -> None:
-        """Makes everything as it was before: the old version, or nothing where the function is new."""
+        """Restores the state before the deployment: the old version, or nothing where the function is new."""
         if not self._is_touched:
             return
         try:
@@ -269,7 +273,7 @@ class FunctionDeployment:
                 problem = f"it can't be removed ({done.last_words}); by hand: {by_hand}"
                 self._say(f"interrupted; {'removed' if done.ok else problem}")
         except (DeploymentError, OSError) as error:
-            self._say(f"what ran before can't be brought back: {error}")
+            self._say(f"the old version can't be restored: {error}")
 
     def _bring_back(self, before: Path) -> None:
         """Makes Nuclio run the old version again.
@@ -287,17 +291,19 @@ class FunctionDeployment:
                 nuclio.delete(self._name, log=self._log, shielded=True)
         is_unchanged = now is not None and now.state == self._old.state and now.image == self._old.image
         if is_unchanged and self._old_container_stays():
-            self._fate_of_old = "what ran before still runs"
+            self._fate_of_old = "the old version is still running"
             return
-        self._say("bringing back what ran before")
+        self._say("restoring the old version")
         words = self._deploy_words(before, self._old_image())
         done = nuclio.change(*words, log=self._log, shielded=True)
         if done.ok:
-            self._fate_of_old = "what ran before runs again"
+            self._fate_of_old = "the old version is running again"
             self._say(self._fate_of_old)
         else:
             again = quoted(nuclio.command(*words))
-            self._run.console.remedy(f"what ran before does not start again ({done.last_words}); by hand: {again}")
+            self._run.console.remedy(
+                f"the old version does not start again ({done.last_words}); to start it by hand: {again}"
+            )
 
     def _old_container_stays(self) -> bool:
         """Whether the old version's container is still there.
@@ -312,7 +318,7 @@ class FunctionDeployment:
         return True
 
     def _old_image(self) -> str:
-        """The image that the old version ran, by a tag that means this image and no other."""
+        """The image that the old version ran, by a tag that refers to no other image."""
         assert self._old is not None
         image, container = self._old.image, self._old_container
         if container is None or not container.image_id:
@@ -356,7 +362,7 @@ class FunctionDeployment:
         return bool(image) and self._run.commands.ask("docker", "image", "inspect", image).ok
 
     def _tidy_images(self, image: str) -> None:
-        """Names the image that runs `latest`, and removes the tags of those before the one that it replaces."""
+        """Tags the running image as `latest`, and removes the tags of images older than the one that it replaces."""
         if self._run.options.on_kubernetes or not self._built:
             return
         commands = self._run.commands
@@ -404,10 +410,10 @@ class FunctionDeployment:
         where = f" on port {self._function.port}" if self._function.port else ""
         seconds = f" in {trial.seconds:.2f} s" if trial and trial.seconds is not None else ""
         found = trial.found if trial else "not tried"
-        self._say(f"ready{where}, {found}{seconds} ({time.monotonic() - self._began:.0f} s in all)")
+        self._say(f"ready{where}, {found}{seconds} ({time.monotonic() - self._began:.0f} s in total)")
 
     def _report(self, error: DeploymentError) -> None:
-        """Prints a failure: cause, remedy, findings, the end of the log, and what has become of the old version."""
+        """Prints a failure: cause, remedy, findings, the end of the log, and the fate of the old version."""
         console = self._run.console
         self._say(console.failed(error.cause))
         findings = error.findings if isinstance(error, ReplyError) else []
@@ -424,7 +430,7 @@ class FunctionDeployment:
         for line in lines:
             console.remedy(f"  {line}")
         if self._run.logs != self._run.commands.scratch:
-            console.remedy(f"all of it: {self._log}")
+            console.remedy(f"the whole log: {self._log}")
         if self._fate_of_old:
             console.remedy(self._fate_of_old)
         if self._fate_of_old or not self._is_touched:

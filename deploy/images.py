@@ -1,4 +1,4 @@
-"""Builds the base images that functions are built on. Docker's cache makes the second time a matter of a second."""
+"""Builds the base images that functions are built on. With Docker's cache, a second build takes about a second."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build_base_images(
         logs: The folder of the logs.
 
     Raises:
-        DeploymentError: One can't be built, or not be pushed.
+        DeploymentError: One can't be built or pushed.
         Interrupted: The run was interrupted.
     """
     console.heading("Base images")
@@ -167,7 +167,7 @@ def _arguments(base: BaseImage, python: str, index: str) -> Iterator[str]:
 
 
 def _source(base: BaseImage) -> str:
-    """The command that packs the same, for a person who pastes it."""
+    """The shell command that packs the same, for a dry run."""
     (folder, name), *others = _sources(base)
     words = ["tar", "-C", str(folder), "--exclude=__pycache__", "-c", name]
     for folder, name in others:

@@ -1,4 +1,4 @@
-"""Nuclio, asked and told through nuctl."""
+"""Controls Nuclio through nuctl."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Record:
 
 
 class Nuclio:
-    """One Nuclio: that of Docker on this host, or of a cluster."""
+    """An installation of Nuclio: on Docker, or in a cluster."""
 
     def __init__(self, commands: Commands, nuctl: str, platform: str, namespace: str):
         """Asks nothing.
@@ -78,7 +78,7 @@ class Nuclio:
             commands: Runs nuctl.
             nuctl: The program.
             platform: "local" or "kube".
-            namespace: Of Nuclio.
+            namespace: The namespace of the functions in Nuclio.
         """
         self._commands, self.nuctl, self.platform, self.namespace = commands, nuctl, platform, namespace
 
@@ -108,7 +108,7 @@ class Nuclio:
             name: The function's.
 
         Raises:
-            DeploymentError: nuctl can't tell.
+            DeploymentError: nuctl can't answer.
         """
         done = self.ask("get", "function", name, "-o", "json")
         if done.ok:
@@ -118,23 +118,23 @@ class Nuclio:
         raise DeploymentError(f"nuctl can't say whether {name} is deployed: {reason_of(done)}", store_remedy(done))
 
     def has_project(self) -> bool:
-        """Whether CVAT's project is there."""
+        """Whether CVAT's project exists."""
         return self.ask("get", "projects", PROJECT).ok
 
     def make_project(self) -> None:
-        """Makes CVAT's project where it is missing.
+        """Creates CVAT's project if it does not exist.
 
         Raises:
-            DeploymentError: nuctl can't make it.
+            DeploymentError: nuctl can't create it.
         """
         if self.has_project():
             return
         done = self.change("create", "project", PROJECT)
         if not done.ok:
-            raise DeploymentError(f"nuctl can't make the project {PROJECT}: {reason_of(done)}", store_remedy(done))
+            raise DeploymentError(f"nuctl can't create the project {PROJECT}: {reason_of(done)}", store_remedy(done))
 
     def delete(self, name: str, *, log: Path | None = None, shielded: bool = False) -> Done:
-        """Deletes a function and its container, in whatever state they are.
+        """Deletes a function and its container, whatever their state.
 
         Args:
             name: The function's.
@@ -144,7 +144,7 @@ class Nuclio:
         return self.change("delete", "function", name, "--force", log=log, shielded=shielded)
 
     def put_back(self, record: Record) -> bool:
-        """Makes Nuclio's record of a function what it was: the one way out of the state building that restarts nothing.
+        """Restores Nuclio's record of a function: the only way out of the state `building` that restarts nothing.
 
         On Docker Nuclio keeps a file for each function, which nuctl and the dashboard read anew each time.
 
@@ -165,7 +165,7 @@ class Nuclio:
         return now is not None and now.state == record.state
 
     def ask(self, *words: str) -> Done:
-        """Runs nuctl for what changes nothing.
+        """Runs a command of nuctl that changes nothing.
 
         Args:
             words: Its arguments, without platform and namespace.
@@ -179,7 +179,7 @@ class Nuclio:
         shielded: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Done:
-        """Runs nuctl for what changes something; a dry run prints it.
+        """Runs a command of nuctl that changes something; a dry run prints it.
 
         Args:
             words: Its arguments, without platform and namespace.
@@ -194,7 +194,7 @@ class Nuclio:
         return self._commands.change(*command, log=log, shielded=shielded, environment=environment)
 
     def command(self, *words: str) -> list[str]:
-        """The whole command of a call of nuctl.
+        """The whole command line of a call of nuctl.
 
         Args:
             words: Its arguments, without platform and namespace.
@@ -207,7 +207,7 @@ class Nuclio:
 
 
 def reason_of(done: Done) -> str:
-    """Why a call of nuctl failed, in one line: what Docker said, where it was Docker that failed.
+    """Why a call of nuctl failed, in one line: Docker's own error, where Docker failed.
 
     Args:
         done: The call.
@@ -223,7 +223,7 @@ def store_remedy(done: Done) -> str:
         done: The call of nuctl that failed.
 
     Returns:
-        The remedy, which names the image; a general one when the failure is another.
+        The remedy, which names the image; a general one for any other failure.
     """
     text = done.output + done.errors
     if done.status == NOT_FOUND:

@@ -120,11 +120,11 @@ def _check(options: Options) -> None:
     if low is not None and high is not None and low > high:
         _refuse(f"--min-replicas {low} is more than --max-replicas {high}")
     if options.action == "bundle" and (options.bundle or options.weights or not options.build or options.on_kubernetes):
-        _refuse("--bundle goes with none of --offline, --weights, --no-build and --platform kube")
+        _refuse("--bundle can't be combined with --offline, --weights, --no-build or --platform kube")
     if options.weights and options.bundle:
         _refuse("--weights and --offline: a bundle's images hold their weights; give one of the two")
     if options.base_only and (options.bundle or not options.build):
-        _refuse("--base-only builds an image: it goes with neither --offline nor --no-build")
+        _refuse("--base-only builds an image: it can't be combined with --offline or --no-build")
 
 
 def _refuse(cause: str, remedy: str = "") -> NoReturn:
@@ -280,10 +280,10 @@ with a table of what is deployed, and for each function that failed with the cau
 A function that is deployed already keeps the options that it was deployed with, unless others are given.
 
   functions        directories with a function.yaml, or folders that hold some; also below serverless/, such as
-                   onnx/rapidocr. Default: the whole collection. Functions of your own go the same way.
+                   onnx/rapidocr. Default: the whole collection. Functions of your own are deployed the same way.
 
 What to do
-  --list           only show what is deployed
+  --list           show what is deployed, and change nothing
   --remove         remove the functions named, or those of the collection; their images stay
   --bundle FILE    build them and pack a bundle for --offline, deploying nothing ('make bundle')
   --base-only FRAMEWORK
@@ -298,17 +298,17 @@ How
                    files; with one function, DIR itself may
   --cpu N, --memory AMOUNT
                    what each function may use, such as --cpu 2 --memory 4Gi (default: resources in its function.yaml)
-  --no-build       deploy from the images that are here: seconds a function, as after a restart of Docker. Without
-                   names: all that is deployed, as it was deployed.
-  --no-rollback    leave a function that does not start as it is; else its old version comes back
+  --no-build       deploy existing images, in seconds each, for example after a restart of Docker. Without names:
+                   all deployed functions, as they were deployed.
+  --no-rollback    keep a function that does not start, instead of restoring its old version
   --forget         ignore the options that functions were deployed with before
   --offline FILE   deploy from a bundle made by 'make bundle'; no network is used
   --network NAME   the Docker network of CVAT (default: the one that Nuclio's dashboard is in, or cvat_cvat)
   --dashboard URL  Nuclio's dashboard (default: found by its container, or http://localhost:8070)
   --first-port N   the first of the 1000 host ports that functions get (default: 28000). A function keeps its port.
   --user UID:GID   who the functions run as (default: 1000:1000)
-  --python IMAGE   the image that base images start from (default: the one of the base image that is here, or
-                   python:3.11-slim)
+  --python IMAGE   the image that base images start from (default: the one that the existing base image was built
+                   from, or python:3.11-slim)
   --no-verify      deploy without sending the sample image
 
 Kubernetes

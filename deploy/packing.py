@@ -1,6 +1,6 @@
-"""Makes a bundle: builds functions and packs them with all that deploying them without a network needs.
+"""Makes a bundle: builds functions and packs them with everything needed to deploy them without a network.
 
-Images take gigabytes: they go through in pieces, and are on the disk once.
+Images take gigabytes: they are streamed, and written to the disk once.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _build(run: Run) -> None:
             FunctionDeployment(run, function).build_as(function.image)
         except DeploymentError as error:
             cause = f"{function.name} can't be built: {error.cause}"
-            raise DeploymentError(cause, error.remedy or f"all of it: {log}") from error
+            raise DeploymentError(cause, error.remedy or f"the whole log: {log}") from error
 
 
 def _dashboard_image(run: Run) -> str:

@@ -1,7 +1,7 @@
-"""A host port for each function that stays.
+"""Gives each function a fixed port of the host.
 
-Docker would draw a random one anew after each reboot, and CVAT's direct calls would fail. A function keeps the port of its
-container, or, where that is gone, the one in Nuclio's record; a new one gets a port that follows from its name.
+Docker would choose a new random one after each reboot, and CVAT's direct calls would fail. A function keeps the port of its
+container, or, where that is gone, the one in Nuclio's record; a new function gets a port derived from its name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def assign(
         host: What Docker knows.
         records: The functions that Nuclio has, by name.
         options: The command line.
-        console: Where it is said that a function moves.
+        console: Where it is reported that a function moves to another port.
 
     Raises:
         DeploymentError: A port that a function.yaml asks for is taken, or no port is free.
@@ -83,7 +83,7 @@ class _Ports:
         return asked or (record.port if record else None)
 
     def holder(self, port: int, name: str) -> str:
-        """Who keeps a function from a port that it has or asks for; "" when nobody does."""
+        """What keeps a function from a port that it has or asks for; "" when nothing does."""
         if port in self._given:
             return self._given[port]
         own = self._container(name)
@@ -97,7 +97,7 @@ class _Ports:
         return self._program(port)
 
     def free(self, name: str) -> int:
-        """The first port, from the one that follows from the name, that nobody has or asked for."""
+        """The first port that is not in use or asked for, counted from the one that is derived from the name."""
         taken = {port for each in self._docker.containers.values() for port in each.host_ports}
         taken |= {record.port for record in self._records.values() if record.port} | self._given.keys()
         first = self._options.first_port
@@ -113,12 +113,12 @@ class _Ports:
         return self._docker.of_function(name, self._options.namespace)
 
     def _program(self, port: int) -> str:
-        """The program on this machine that listens on a port; "" where Docker's ports are on another."""
+        """The program on this machine that listens on a port; "" when Docker runs on another machine."""
         return port_user(port) if self._docker.is_here else ""
 
 
 def _fixed_port(function: Function) -> int | None:
-    """The port that a person has written into function.yaml; what Nuclio keeps of a function holds the one it was given."""
+    """The port that function.yaml asks for; for a function known from Nuclio alone None, as its record holds the assigned one."""
     if function.directory is None:
         return None
     trigger = http_trigger(function.content)
@@ -133,7 +133,7 @@ def _fixed_port(function: Function) -> int | None:
 
 
 def _checksum(data: bytes) -> int:
-    """The checksum that POSIX's cksum prints, from which ports have always followed."""
+    """The checksum that POSIX's cksum prints, from which ports have always been derived."""
     total = 0
     length = len(data).to_bytes((len(data).bit_length() + 7) // 8, "little")
     for byte in data + length:

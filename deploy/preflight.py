@@ -1,4 +1,4 @@
-"""What must be there before anything is built: each missing thing is named with its remedy, all of them at once."""
+"""Checks the prerequisites before anything is built, and reports all that is missing at once, each with its remedy."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def check(
     *,
     bundle: Bundle | None = None,
 ) -> Host:
-    """Looks for all that a deployment needs.
+    """Checks everything that a deployment needs.
 
     Args:
         console: Where it is printed.
@@ -141,7 +141,7 @@ def check(
 
 
 def check_recorded(functions: Sequence[Function], options: Options, commands: Commands, console: Console) -> None:
-    """Looks for what functions were deployed with before, and are deployed with again as no option says otherwise.
+    """Checks what functions take over from their last deployment: the network, and the folder with weights.
 
     Args:
         functions: The functions, with the options that they are deployed with.
@@ -221,7 +221,7 @@ def _check_docker(console: Console, commands: Commands, *, aloud: bool) -> str:
         cause = "docker is not installed"
         remedy = "https://docs.docker.com/engine/install/ (CVAT itself needs it too)"
     elif "ermission denied" in done.errors:
-        cause = f"docker is there, but {user or 'this user'} may not use it"
+        cause = f"docker is installed, but {user or 'this user'} may not use it"
         remedy = f"sudo usermod -aG docker {user or '$USER'}, then log in again; or run this with sudo"
     elif re.search("annot connect|s the docker daemon running", done.errors):
         cause, remedy = "the Docker daemon does not answer", "start it: sudo systemctl start docker, or Docker Desktop"
@@ -267,7 +267,7 @@ def _check_nuclio(host: Host, options: Options, commands: Commands, console: Con
 
 
 def _check_image_of_store(docker: DockerHost, commands: Commands, console: Console) -> None:
-    """A deployment starts it once more when the old container of a function is gone already."""
+    """A deployment starts a container from it again, at a moment when the old container of the function is already gone."""
     store = docker.containers.get(STORE)
     if store and store.running and find_image(store.image, commands) is None:
         console.bad(
@@ -277,12 +277,14 @@ def _check_image_of_store(docker: DockerHost, commands: Commands, console: Conso
 
 
 def _check_volumes(functions: Sequence[Function], console: Console) -> None:
-    """What a function.yaml mounts must be there: Nuclio would find out when the old container is gone already."""
+    """What a function.yaml mounts must exist: Nuclio would notice only when the old container is already gone."""
     for function in functions:
         for volume in at(function.content, "spec", "volumes") or []:
             path = at(volume, "volume", "hostPath", "path")
             if path and not Path(path).exists():
-                console.bad(f"{function.name} mounts what is not there: {path}", "make it, or change spec.volumes")
+                console.bad(
+                    f"{function.name} mounts a path that does not exist: {path}", "create it, or change spec.volumes"
+                )
 
 
 def _dashboard_of_cluster(options: Options, console: Console) -> str:
@@ -299,7 +301,7 @@ def _dashboard_of_cluster(options: Options, console: Console) -> str:
 
 
 def _check_weights_folder(folder: Path, user: str, console: Console) -> None:
-    """The functions run as another user than the one who put the weights there."""
+    """The functions run as a user other than the owner of the weights."""
     hidden = next(_unreadable(folder), None)
     if hidden is not None:
         console.bad(f"the functions (user {user}) can't read {hidden}", f"chmod -R o+rX {quoted([str(folder)])}")
@@ -318,7 +320,7 @@ def _end_when_missing(console: Console) -> None:
     if not console.missing:
         return
     if console.dry_run:
-        console.note("dry run: going on all the same")
+        console.note("dry run: continuing anyway")
         console.missing = 0
         return
     raise DeploymentError(f"{count(console.missing, 'thing')} missing, see above; nothing was changed")

@@ -1,4 +1,4 @@
-"""The order of a run: what is looked for, built, deployed and printed."""
+"""Runs a script from its command line to its exit status: checks, builds, deploys, and prints a summary."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(device: str, arguments: Sequence[str]) -> int:
 
     Args:
         device: "cpu" or "gpu".
-        arguments: Of the script.
+        arguments: The arguments of the script.
 
     Returns:
         The exit status: 0 when all went well, 1 when something failed or is missing, 2 for wrong arguments, 130 after an
@@ -97,7 +97,7 @@ class _Session:
             found = self._deployed(records)
         if not found:
             raise DeploymentError(
-                "nothing is deployed here that could be deployed again",
+                "there is no deployed function to deploy again",
                 f"{self._console.script} NAME builds and deploys it",
             )
         self._settle(found, records)
@@ -172,7 +172,7 @@ class _Session:
                 self._console.note(f"{function.name}: as it was deployed before: {recorded.words}")
 
     def _without_lacking(self, found: list[Function]) -> tuple[list[Function], dict[str, str]]:
-        """The functions that can start, and what those that were named lack; what was not named is left out."""
+        """The functions that can start, and what those lack that were named but can't start."""
         kept, refused, left_out = [], {}, []
         for function in found:
             what = self._lacks(function)
@@ -221,9 +221,7 @@ class _Session:
         self.interrupted = "interrupted after the deployment; --list shows what is deployed"
         self._is_deploying = False
         if self._commands.stop.is_set():
-            raise DeploymentError(
-                "interrupted: functions that were not deployed yet are as they were before", status=130
-            )
+            raise DeploymentError("interrupted: functions that were not deployed yet are unchanged", status=130)
         return results
 
     def _summary(self, run: Run, results: Sequence[Result], refused: dict[str, str]) -> int:
@@ -291,7 +289,7 @@ class _Session:
         if any(kept_images):
             names_of_images = " ".join(sorted({functions.repository_of(image) for image in kept_images if image}))
             self._console.note(
-                "the images stay, so that a function can be deployed again; to remove them:",
+                "the images are kept, so that a function can be deployed again; to remove them:",
                 f'for name in {names_of_images}; do docker image rm $(docker images -q "$name"); done',
             )
         return 1 if failed else 0
@@ -324,4 +322,4 @@ class _Session:
             raise KeyboardInterrupt
         if not self._commands.stop.is_set():
             self._commands.stop.set()
-            self._console.line(f"\n{self._console.script}: interrupted; ending what is under way")
+            self._console.line(f"\n{self._console.script}: interrupted; stopping the work in progress")

@@ -1,4 +1,4 @@
-"""Tries the images without Nuclio: serves functions from them as another user than root, and compares their replies.
+"""Tries the images without Nuclio: serves functions from them as an ordinary user, and compares their replies.
 
     .venv/bin/python -m deploy.try_images [--debootstrap] [--sizes] [--weights DIR] [functions...]
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if not all(same):
         return 1
-    print("All is the same in the images as on this host.")
+    print("The images give the same replies as this host.")
     return 0
 
 

@@ -61,10 +61,10 @@ class Trial:
 
 
 class ReplyError(DeploymentError):
-    """A function replies, and CVAT would not take the reply."""
+    """A function replied, but CVAT would not accept the reply."""
 
     def __init__(self, cause: str, remedy: str, findings: list[str]):
-        """Keeps the words.
+        """Stores what is wrong.
 
         Args:
             cause: What is wrong.
@@ -90,7 +90,7 @@ class _Route:
 def try_function(
     function: Function, host: Host, nuclio: Nuclio, commands: Commands, folder: Path, *, user: str
 ) -> Trial:
-    """Looks at a function's state in Nuclio's own list, and sends it a sample by each route that there is from here.
+    """Looks at a function's state in Nuclio's own list, and sends it a sample by each route that is available from here.
 
     Args:
         function: A function that Nuclio has just started.
@@ -98,11 +98,11 @@ def try_function(
         nuclio: The Nuclio that runs it.
         commands: Runs the check of the replies in a container.
         folder: Where the request and the replies are kept.
-        user: Whom that container runs as, UID:GID.
+        user: The user that this container runs as, UID:GID.
 
     Raises:
         DeploymentError: It is not ready, or does not answer.
-        ReplyError: Its reply is not what CVAT takes.
+        ReplyError: CVAT would not accept its reply.
         Interrupted: The run was interrupted.
     """
     if host.dashboard:
@@ -232,7 +232,7 @@ def _check(
     """Checks the replies by the project's own rules (tools/check), in a container: the host's Python may lack the packages.
 
     Returns:
-        What the reply holds; None when there is no image here in which the check runs.
+        What the reply holds; None without an image in which the check runs.
 
     Raises:
         ReplyError: The reply breaks a rule.
@@ -248,7 +248,7 @@ def _check(
         if done.ok:
             return done.output.strip()
         lines = (done.output + done.errors).strip().splitlines() or [f"the check ended with status {done.status}"]
-        words = f"the reply is not what CVAT takes: {lines[0]}"
+        words = f"CVAT would not accept the reply: {lines[0]}"
         remedy = "docker logs shows the function's log"
         if function.directory:
             remedy = (
@@ -288,7 +288,7 @@ def _where_its_log_is(function: Function, nuclio: Nuclio) -> str:
     logs = f"docker logs {nuclio.container_of(function.name)}"
     if nuclio.platform == "kube":
         logs = f"kubectl -n {nuclio.namespace} logs deployment/nuclio-{function.name}"
-    return f"the end of its log says why; all of it: {logs}"
+    return f"the end of its log says why; the whole log: {logs}"
 
 
 def _json(body: bytes) -> object:

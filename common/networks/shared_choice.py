@@ -41,14 +41,14 @@ _SHARING: contextvars.ContextVar[_Sharing | None] = contextvars.ContextVar("shar
 
 @contextlib.contextmanager
 def shared_choices(workers: int, directory: Path | None = None) -> Iterator[dict[str, str]]:
-    """While this is open, the workers of one parent process share their choices.
+    """Within this context, the workers of one parent process share their choices.
 
     Args:
         workers: How many there are; one alone shares nothing.
         directory: The function's, which may hold choices that were made beforehand.
 
     Yields:
-        What this process chooses, by question; filled while this is open.
+        What this process chooses, by question; filled within the context.
     """
     sharing = _Sharing(workers, _made_beforehand(directory) if directory else {})
     token = _SHARING.set(sharing)
@@ -110,7 +110,7 @@ class Choice:
         """What was chosen, beforehand or by another worker; None when this one is the first."""
 
     def make(self, answer: str) -> None:
-        """Tells the others.
+        """Records the choice for the other workers.
 
         Args:
             answer: What was chosen.

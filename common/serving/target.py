@@ -1,4 +1,4 @@
-"""Requests that reach another function than they are meant for, as they do when Docker has restarted.
+"""Refuses requests that were meant for another function, which arrive after a restart of Docker.
 
 Nuclio's dashboard keeps the address of each function's container. Docker gives out addresses anew when it restarts, and a
 request then reaches whatever function has the address now: without this check it would answer with its own results.
@@ -30,8 +30,8 @@ def check_target(headers: Mapping[Any, Any] | None, name: str) -> None:
     """Checks that a request is meant for this function.
 
     Args:
-        headers: Of the request. X-Nuclio-Target has the name of the function that is meant, or several names separated by
-            commas: the two functions of a canary deployment. Without it any function is meant.
+        headers: Of the request. X-Nuclio-Target has the name of the function that the request is for, or several names separated by
+            commas: the two functions of a canary deployment. Without it the request is for any function.
         name: This function's, from `own_name`.
 
     Raises:

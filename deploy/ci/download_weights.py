@@ -26,7 +26,7 @@ def download(arguments: Sequence[str]) -> None:
         arguments: The tag of the release.
 
     Raises:
-        DeploymentError: They can't be downloaded, are those of no function, or are damaged.
+        DeploymentError: They can't be downloaded, belong to no function, or are damaged.
     """
     (tag,) = arguments
     assets = json.loads(must("gh", "release", "view", tag, "--json", "assets"))["assets"]

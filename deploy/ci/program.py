@@ -14,9 +14,9 @@ def run(name: str, step: Callable[[Sequence[str]], None], parameters: str) -> No
     """Runs the step and ends the program.
 
     Args:
-        name: Of the module.
+        name: The name of the module.
         step: The step; it gets the arguments of the command line.
-        parameters: How these are called, those that may be left out in brackets, such as "REGISTRY TAG" or "[VERSION]".
+        parameters: The names of the arguments, optional ones in brackets, such as "REGISTRY TAG" or "[VERSION]".
 
     Raises:
         SystemExit: Always; with 0 when all went well.

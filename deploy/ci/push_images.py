@@ -23,7 +23,7 @@ def push(arguments: Sequence[str]) -> None:
         DeploymentError: No function is deployed here, or the registry refuses an image.
     """
     registry, tag = arguments
-    registry = registry.lower()  # it takes no capitals, which an organisation on GitHub may have
+    registry = registry.lower()  # a registry refuses capitals, which the name of an organisation on GitHub may have
     label = f"label=nuclio.io/project-name={PROJECT}"
     images = sorted(set(must("docker", "ps", "--filter", label, "--format", "{{.Image}}").split()))
     if not images:

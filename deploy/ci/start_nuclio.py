@@ -1,4 +1,4 @@
-"""Starts Nuclio as beside a CVAT, on a machine that has only Docker: `python3 -m deploy.ci.start_nuclio [VERSION]`.
+"""Starts Nuclio as it runs beside CVAT, on a machine that has only Docker: `python3 -m deploy.ci.start_nuclio [VERSION]`.
 
 nuctl goes to ~/.local/bin, or where NUCTL_DIR says; the dashboard to the network cvat_cvat and port 8070 of this machine.
 """

@@ -13,7 +13,7 @@ from deploy.definition.function_file import Fields, http_trigger, run_an_image, 
 from deploy.definition.functions import Function
 
 USER = "1000:1000"
-"""Who functions run as, unless told otherwise: UID:GID."""
+"""The user that functions run as by default, UID:GID."""
 _LARGEST_BODY = 32 * 1024 * 1024
 
 
@@ -47,7 +47,7 @@ def configured(function: Function, network: str | None, store: Mapping[str, str]
     _set_resources(content, function, is_new=is_new)
     if options.weights:
         weights.mount(content, Path(options.weights))
-    # Last: what a person has given takes precedence over everything else.
+    # Last: what the user has given takes precedence over everything else.
     set_environment(content, options.environment)
     if on_kubernetes:
         kubernetes.configure(spec, options)

@@ -22,7 +22,7 @@ def read(path: Path) -> Fields:
         path: A function.yaml or weights.yaml.
 
     Raises:
-        DeploymentError: It can't be read, or holds something else than a mapping; status 2.
+        DeploymentError: It can't be read, or does not hold a mapping; status 2.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,8 +45,8 @@ def write(path: Path, content: Fields) -> None:
     """Writes a file that nuctl reads.
 
     Args:
-        path: Where.
-        content: What.
+        path: The file.
+        content: Its new content.
     """
     path.write_text(text_of(content), encoding="utf-8")
 
@@ -65,7 +65,7 @@ def text_of(content: Fields) -> str:
 
 
 def at(content: object, *keys: str) -> Any:
-    """The value at a path of keys; None when a key is missing or something above it is no mapping.
+    """The value at a path of keys; None when a key is missing or something above it is not a mapping.
 
     Args:
         content: Where to look.
@@ -77,7 +77,7 @@ def at(content: object, *keys: str) -> Any:
 
 
 def section(content: Fields, *keys: str) -> Fields:
-    """The mapping at a path of keys, made where it is missing.
+    """The mapping at a path of keys, created where it is missing.
 
     Args:
         content: Where to look.
@@ -104,9 +104,9 @@ def http_trigger(content: Fields) -> tuple[str, Fields] | None:
 
 
 def run_an_image(content: Fields) -> None:
-    """Makes nuctl run an image that is there: with spec.build.image set it would build one, without the function's code.
+    """Makes nuctl run an existing image: with spec.build.image set it would build one, without the function's code.
 
-    The code entry type is for Nuclio's dashboard, which otherwise expects source code and lets nobody change the function.
+    The code entry type is for Nuclio's dashboard, which otherwise expects source code and refuses every change of the function.
 
     Args:
         content: A function.yaml, which is changed.
@@ -125,7 +125,7 @@ def environment(content: Fields) -> dict[str, str]:
 
 
 def set_environment(content: Fields, values: dict[str, str]) -> None:
-    """Sets environment variables of a function; those of other names stay.
+    """Sets environment variables of a function; all others are kept.
 
     Args:
         content: A function.yaml, which is changed.

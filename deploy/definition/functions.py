@@ -66,7 +66,7 @@ def repository_of(image: str) -> str:
     """An image's name without its tag.
 
     Args:
-        image: The name, in which a registry's port is no tag.
+        image: The name; the port of a registry in it is not taken for a tag.
     """
     folder, slash, name = image.rpartition("/")
     return folder + slash + name.split(":")[0].split("@")[0]

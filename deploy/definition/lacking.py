@@ -10,7 +10,7 @@ from typing import Any
 FUNCTION_FOLDER = "/opt/nuclio"
 """Where Nuclio puts a function's directory in its image."""
 
-_BASE_IMAGES = "cvat."  # of the collection's frameworks; any other image may hold weights that nothing here knows of
+_BASE_IMAGES = "cvat."  # those of the collection; any other image may hold weights that can't be seen from here
 
 
 def lacks(
@@ -24,7 +24,7 @@ def lacks(
     """What a function needs that a deployment can't get by itself.
 
     Files that the build fetches are not reported. What can't be known is not reported either: whether weights come with a
-    base image that is not of the collection, or with a volume.
+    base image from outside the collection, or with a volume.
 
     Args:
         directory: The function's.

@@ -31,11 +31,11 @@ def limit(content: Fields, limits: Mapping[str, object]) -> None:
 
 
 def give_gpus(content: Fields, count: int) -> None:
-    """Lets a function have GPUs, with more memory of the host where its limit is for a CPU.
+    """Lets a function have GPUs, and raises a limit of memory that was set for the CPU.
 
     Args:
         content: The function.yaml, which is changed.
-        count: The number of GPUs, which Docker ignores: there it is all of them.
+        count: The number of GPUs, which Docker ignores: there a function gets all of them.
     """
     limits = section(content, "spec", "resources", "limits")
     memory = _number(limits.get("memory"))
@@ -45,7 +45,7 @@ def give_gpus(content: Fields, count: int) -> None:
 
 
 def _number(value: object) -> Fraction | None:
-    """The number of a quantity; None for none, and for one that Nuclio is to refuse itself."""
+    """The number of a quantity; None without one, and for an invalid one, which Nuclio refuses itself."""
     try:
         return quantities.parse(str(value))
     except ValueError:

@@ -1,7 +1,7 @@
 """Where a function's weights come from.
 
-They are fetched into its directory before the build, where the next one finds them again; or a folder of the user's is
-mounted; or the images of a bundle hold them.
+They are fetched into its directory before the build and reused by the next one, mounted from a folder of the user, or part of
+the images of a bundle.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def folder_of(function: Function, weights: Path, *, alone: bool) -> Path | None:
         alone: Whether it is the only function: `weights` itself may be its folder then.
 
     Returns:
-        The folder; None when there is none for it.
+        The folder; None when the function has none there.
     """
     folder = weights / function.name
     if folder.is_dir():
@@ -103,7 +103,7 @@ def must_fetch(function: Function) -> bool:
 def fetch(function: Function, commands: Commands, console: Console, log: Path) -> None:
     """Fetches what weights.yaml names into a function's directory, by the function's own tool in its base image.
 
-    A Docker on another host can't mount the directory: there the build fetches the files by itself.
+    A Docker on another host can't mount the directory: there the build itself fetches the files.
 
     Args:
         function: The function; its base image has been built.

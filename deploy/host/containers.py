@@ -173,7 +173,7 @@ def list_containers() -> dict[str, Container]:
 
 
 def find_container(name: str) -> Container | None:
-    """One container; None when there is none of that name.
+    """One container; None when no container has that name.
 
     Args:
         name: Its name or id.

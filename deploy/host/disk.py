@@ -59,10 +59,10 @@ def check_disk(need: Need, commands: Commands, console: Console) -> None:
     Args:
         need: The room that is needed.
         commands: Runs docker.
-        console: Where it is said.
+        console: Where it is reported.
     """
     folder = commands.ask("docker", "info", "--format", "{{.DockerRootDir}}").output.strip()
-    # Docker Desktop keeps its images in a machine of its own: nothing to see from here.
+    # Docker Desktop keeps its images in a virtual machine, whose disk can't be seen from here.
     if not folder or not Path(folder).is_dir():
         return
     free = shutil.disk_usage(folder).free / 1e9

@@ -16,7 +16,7 @@ def check_gpu(image: str, commands: Commands, console: Console) -> None:
     Args:
         image: The image to start; any with a shell's usual libraries, as the driver's programs come from the host.
         commands: Runs docker.
-        console: Where it is said.
+        console: Where it is reported.
     """
     words = ("docker", "run", "--rm", "--gpus", "all", "--entrypoint", "nvidia-smi", image, "-L")
     done = commands.ask(*words, timeout_s=_TIMEOUT_S)

@@ -19,7 +19,7 @@ class Program:
     """A process."""
 
     id: int
-    """0 when it is not known: only root sees what the processes of other users listen on."""
+    """0 when unknown: only root sees what the processes of other users listen on."""
     name: str = ""
 
 
@@ -28,7 +28,7 @@ def port_user(port: int, containers: Iterable[Container] = ()) -> str:
 
     Args:
         port: The port.
-        containers: Those of this host's Docker, among which the user is looked for first.
+        containers: The containers of this host's Docker, which are checked first.
     """
     for container in containers:
         if container.running and any(port == host_port for _, host_port in container.published.values()):

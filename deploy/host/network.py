@@ -1,4 +1,4 @@
-"""Where functions and CVAT meet: Nuclio's dashboard, CVAT's Docker network, and its store."""
+"""What connects functions with CVAT: Nuclio's dashboard, CVAT's Docker network, and its store."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def find_store(docker: DockerHost, network: str | None) -> dict[str, str]:
         network: The network of the functions.
 
     Returns:
-        The variables; none where there is no store.
+        The variables; an empty dict without a store.
     """
     host = os.environ.get("CVAT_FUNCTIONS_REDIS_HOST", "")
     store = docker.containers.get(CVAT_STORE)

@@ -1,4 +1,4 @@
-"""Which nuctl is used, and whether it is of a version that can be."""
+"""Finds nuctl and checks its version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_nuctl(console: Console, commands: Commands, given: str, dashboard_versi
     """Looks for nuctl and asks it for its version.
 
     Args:
-        console: Where it is said that it is missing or too old.
+        console: Where a missing or too old nuctl is reported.
         commands: Runs it.
         given: The program to use; "" takes NUCTL of the environment, a path or a name on the path, else nuctl, else the one
             that an earlier bundle has left.

@@ -28,19 +28,19 @@ def choose(
     environment: Mapping[str, str] = os.environ,
     index: str = CPU_WHEELS,
 ) -> str:
-    """The index that torch is taken from in images for the CPU; says so when PyTorch's can't be reached.
+    """Chooses the index that images for the CPU take torch from; reports when PyTorch's can't be reached.
 
     An image that was built with an index keeps it, whether or not the index answers now: nothing is built anew then.
 
     Args:
         bases: The base images to build.
         commands: Runs docker.
-        console: Where it is said.
-        environment: With settings of pip's in it, those decide, and there is no index beside them.
+        console: Where it is reported.
+        environment: pip's own settings in it take precedence; no index is added to them.
         index: PyTorch's.
 
     Returns:
-        The index; "" where torch comes from where pip takes all else.
+        The index; "" where torch comes from the same index as all other packages.
     """
     needing = [base for base in bases if base.has_torch and base.device == "cpu"]
     if not needing:

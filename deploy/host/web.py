@@ -39,7 +39,7 @@ class NoReply(Exception):
     """There was no reply; the message says why, such as "connection refused"."""
 
     def __init__(self, cause: str, *, refused: bool = False):
-        """Keeps the words.
+        """Stores the cause.
 
         Args:
             cause: Why, in a few words.
@@ -125,7 +125,7 @@ def _exchange(
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:
-    """Ends what another thread waits for."""
+    """Makes the thread that waits for the reply give up."""
     with contextlib.suppress(OSError, AttributeError):
         connection.sock.shutdown(socket.SHUT_RDWR)
 

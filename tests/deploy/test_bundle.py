@@ -226,7 +226,7 @@ def test_a_bundle_that_has_not_arrived_whole_is_refused(machine: Machine, kept: 
     data = machine.target.read_bytes()
     length = int(len(data) * kept) if isinstance(kept, float) else kept if kept >= 0 else len(data) - 10240 + kept
     machine.target.write_bytes(data[:length])
-    with pytest.raises(DeploymentError, match="not all of it has arrived"):
+    with pytest.raises(DeploymentError, match="or is incomplete"):
         machine.open()
 
 
@@ -296,7 +296,7 @@ def test_a_failed_build_names_the_function_and_leaves_no_file(machine: Machine) 
     machine.program("nuctl", "#!/bin/sh\necho 'ERROR: something else' >&2; exit 1\n")
     with pytest.raises(DeploymentError, match="finder can't be built: ERROR: something else") as caught:
         machine.make()
-    assert caught.value.remedy == f"all of it: {machine.scratch / 'finder.log'}"
+    assert caught.value.remedy == f"the whole log: {machine.scratch / 'finder.log'}"
     assert not list(machine.target.parent.glob("bundle.tar*"))
 
 

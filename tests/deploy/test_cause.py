@@ -134,7 +134,7 @@ def test_a_container_that_docker_cannot_start() -> None:
 def test_only_a_function_that_still_runs_may_be_slow() -> None:
     for container_log in (log("slow.container"), ""):
         found = explain(log("slow.nuctl"), container_log, container=RUNNING)
-        assert found.cause == "it was not ready in time, and has not said why"
+        assert found.cause == "it was not ready in time, and its log does not say why"
         assert "readinessTimeoutSeconds" in found.remedy
 
 
@@ -312,14 +312,14 @@ def test_what_the_function_is_configured_with_is_no_cause() -> None:
     """The processor logs its whole configuration, and nuctl repeats it."""
     text = log("slow.nuctl").replace("nuclio.io/project-name", "no space left on device")
     assert text.count("no space left on device") > 1
-    assert explain(text, "", container=RUNNING).cause == "it was not ready in time, and has not said why"
+    assert explain(text, "", container=RUNNING).cause == "it was not ready in time, and its log does not say why"
 
 
 def test_other_failures_are_quoted() -> None:
     assert of_build("x\nfoo: error: unknown flag\nCall stack:\n...\n").cause == "foo: error: unknown flag"
     assert of_build("Error - Project does not exist\n    .../x.go:1\n\nCall stack:\nFailed to deploy function\n    .../x.go:2\n").cause == "Project does not exist"  # fmt: skip
     assert of_build("\x1b[31mlast words\x1b[0m\n\n").cause == "last words"
-    assert of_build("").cause == "nuctl failed without a word"
+    assert of_build("").cause == "nuctl failed without a message"
 
 
 def test_a_long_cause_is_cut_with_a_sign() -> None:

@@ -130,7 +130,7 @@ def test_out_of_memory(host):
 def test_a_wrong_reply_is_a_failure(host, reply, finding):
     run = host.deploy(str(host.function(reply=reply)))
     assert run.status == 1
-    assert "the reply is not what CVAT takes" in run.output
+    assert "CVAT would not accept the reply" in run.output
     assert finding in run.output
     assert "make check FUNCTION=" in run.output
 
@@ -140,7 +140,7 @@ def test_a_wrong_reply_through_the_dashboard_alone(host):
     host.set("replies/finder.dashboard", "<html>502</html>")
     run = host.deploy(str(directory))
     assert run.status == 1
-    assert "the reply is not what CVAT takes" in run.output
+    assert "CVAT would not accept the reply" in run.output
 
 
 def test_an_error_status(host):

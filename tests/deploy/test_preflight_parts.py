@@ -86,7 +86,7 @@ def test_everything_that_is_missing_is_said_at_once(programs, tmp_path, capsys):
     [
         (
             "permission denied while trying to connect",
-            "docker is there, but ann may not use it",
+            "docker is installed, but ann may not use it",
             "usermod -aG docker ann",
         ),
         ("Cannot connect to the Docker daemon.", "the Docker daemon does not answer", "systemctl start docker"),
@@ -109,7 +109,7 @@ def test_a_dry_run_goes_on_where_nothing_is_installed(programs, capsys, monkeypa
     assert (host.nuctl, host.nuctl_version, host.network, host.store) == ("nuctl", "", None, {})
     said = capsys.readouterr().out
     assert said.count("MISSING") == 2
-    assert "dry run: going on all the same" in said
+    assert "dry run: continuing anyway" in said
 
 
 def test_the_image_of_nuctls_store_is_named_with_the_way_to_get_it(programs, capsys):
@@ -167,7 +167,7 @@ def test_a_volume_of_a_function_that_is_not_there(programs, capsys, tmp_path):
     check(programs, [mounting(tmp_path)])
     with pytest.raises(DeploymentError, match="1 thing missing"):
         check(programs, [mounting(tmp_path / "none")])
-    assert f"MISSING finder mounts what is not there: {tmp_path}/none" in capsys.readouterr().out
+    assert f"MISSING finder mounts a path that does not exist: {tmp_path}/none" in capsys.readouterr().out
 
 
 def test_weights_that_the_function_cannot_read(programs, capsys, tmp_path):

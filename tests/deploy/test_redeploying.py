@@ -167,7 +167,7 @@ class TestWithoutBuild:
         host.set("projects/cvat")
         run = host.deploy("--no-build")
         assert run.status == 1
-        assert "nothing is deployed" in run.output
+        assert "there is no deployed function to deploy again" in run.output
 
     def test_an_option_changes_all_that_nuclio_has(self, host):
         host.deployed_function("one", "--env", "A=1")
@@ -224,7 +224,7 @@ class TestFailedStart:
         assert run.status == 1
         assert host.snapshot() == before
         assert host.facts.image("cvat.finder:latest")["Id"] == latest
-        assert "what ran before runs again" in run.output
+        assert "the old version is running again" in run.output
         assert re.search(r"finder +detector +28\d+ +failed", run.output)
         # What it was deployed with comes back too.
         host.deploy(str(directory), "--no-verify")
@@ -236,7 +236,7 @@ class TestFailedStart:
         assert run.status == 1
         assert host.deployments() == 2
         assert host.record("finder")["status"]["state"] == "error"
-        assert "what ran before" not in run.output
+        assert "the old version" not in run.output
 
     @pytest.mark.parametrize("moment", ["on_building", "on_deleted"])
     def test_whenever_it_fails(self, host, directory, moment):
@@ -266,14 +266,14 @@ class TestFailedStart:
         assert host.snapshot() == before
         assert host.container_fact("finder", "id") == identifier
         assert host.deployments() == 2
-        assert "what ran before still runs" in run.output
+        assert "the old version is still running" in run.output
 
     def test_a_reply_that_cvat_would_not_take(self, host, directory):
         before = host.snapshot()
         host.set("replies/finder", json.dumps({"shapes": []}))
         run = host.deploy(str(directory))
         assert run.status == 1
-        assert "the reply is not what CVAT takes" in run.output
+        assert "CVAT would not accept the reply" in run.output
         assert host.snapshot() == before
 
     def test_a_new_version_that_runs_but_answers_wrong_is_not_latest(self, host, directory):
@@ -296,7 +296,7 @@ class TestFailedStart:
         host.set("on_deploy/finder", 'fail("no version starts")')
         run = host.deploy(str(directory))
         assert run.status == 1
-        assert "what ran before does not start again" in run.output
+        assert "the old version does not start again" in run.output
         assert re.search(r"nuctl deploy --project-name cvat --file \S+ --run-image cvat\.finder:\S+", run.output)
 
     def test_a_first_deployment_has_nothing_to_bring_back(self, host):
@@ -304,7 +304,7 @@ class TestFailedStart:
         run = host.deploy(str(host.function("other")))
         assert run.status == 1
         assert host.deployments("other") == 1
-        assert "what ran before" not in run.output
+        assert "the old version" not in run.output
 
 
 class TestImages:

@@ -30,7 +30,7 @@ def test_what_happens_to_the_images_is_said(host):
     host.deployed_function()
     before = host.facts.images()
     run = host.deploy("--remove", "finder")
-    assert "the images stay" in run.output
+    assert "the images are kept" in run.output
     assert "docker image rm" in run.output
     assert "cvat.finder" in run.output
     assert host.facts.images() == before

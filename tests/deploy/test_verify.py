@@ -268,7 +268,7 @@ def test_a_wrong_reply(place: Place, reply: Any, finding: str, route: str) -> No
     place.answer(reply, route=route)
     found = place.failure()
     assert isinstance(found, ReplyError)
-    assert found.cause.startswith("the reply is not what CVAT takes: ")
+    assert found.cause.startswith("CVAT would not accept the reply: ")
     assert finding in found.findings[0]
     assert len(found.findings) == len(set(found.findings))
     assert found.remedy == f"make check FUNCTION='{place.function.directory}' shows all that is wrong with the function"
@@ -287,7 +287,7 @@ def test_an_error_status(place: Place) -> None:
     place.answer({"error": "finder failed: no model"}, status=500)
     found = place.failure()
     assert found.cause == f'port {place.port}: 500: {{"error": "finder failed: no model"}}'
-    assert found.remedy == "the end of its log says why; all of it: docker logs nuclio-nuclio-finder"
+    assert found.remedy == "the end of its log says why; the whole log: docker logs nuclio-nuclio-finder"
 
 
 def test_a_long_error_is_cut_with_a_sign(place: Place) -> None:

@@ -407,7 +407,7 @@ def test_what_stays_unhealthy_is_an_error(installation: Installation) -> None:
     status, report = installation.ask("--wait", "2")
     assert time.monotonic() - begin > 2
     assert status == 1
-    assert only(report)["what"] == "Nuclio has it as unhealthy, though its container passes its health check"
+    assert only(report)["what"] == "Nuclio reports it as unhealthy, though its container passes its health check"
     assert only(report)["remedy"] == "./deploy_cpu.sh --no-build finder"
 
 
@@ -419,7 +419,7 @@ def test_a_model_that_still_loads_is_told_to_wait_for(installation: Installation
     status, report = installation.ask("--wait", "1")
     assert status == 1
     assert only(report)["what"].startswith("it is not ready yet: its container was started ")
-    assert only(report)["remedy"].startswith("wait, and ask again; docker logs --follow")
+    assert only(report)["remedy"].startswith("wait, then run make doctor again; docker logs --follow")
     installation.functions["finder"]["spec"]["readinessTimeoutSeconds"] = 30
     status, report = installation.ask("--wait", "30")  # it is not waited for any more
     assert only(report)["what"].startswith("its container runs, but fails its health check, ")
@@ -431,7 +431,9 @@ def test_ports_that_are_open_to_the_network_are_one_warning(installation: Instal
         installation.container(name)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostIp"] = "0.0.0.0"
     status, report = installation.ask()
     assert status == 0
-    expected = f"who reaches this machine can call the functions, without a password: ports {installation.port}"
+    expected = (
+        f"anyone who can reach this machine can call the functions, without a password: ports {installation.port}"
+    )
     assert only(report)["what"].startswith(expected)
     assert "docs/deploy.md" in only(report)["remedy"]
 
@@ -570,7 +572,7 @@ def test_a_cvat_that_asks_another_server_is_one_error(installation: Installation
     lists = (
         "function-0, function-1, function-10, function-11 and 8 more, which are not there" if listed else "no functions"
     )
-    assert only(report)["what"] == f"CVAT asks another server than {url}: it lists {lists}"
+    assert only(report)["what"] == f"CVAT uses another server than {url}: it lists {lists}"
     assert "CVAT_NUCLIO_HOST" in only(report)["remedy"]
 
 
@@ -688,7 +690,7 @@ def test_the_remedies_for_make_serve_are_its_own(installation: Installation, tmp
     assert status == 1
     listing, requests = report["findings"]
     assert "it has no description" in listing["what"]
-    assert listing["remedy"] == "correct its function.yaml, and end make serve and start it again"
+    assert listing["remedy"] == "correct its function.yaml, and restart make serve"
     assert "and through the dashboard: it answers 500" in requests["what"]
     assert requests["remedy"] == "the output of make serve says more"
     status, report = installation.ask("--dashboard", address)

@@ -65,7 +65,7 @@ def compare(running: Iterable[str], in_cvat: set[str], dashboard: str) -> list[F
     missing, unknown = sorted(known - in_cvat), sorted(in_cvat - known)
     if unknown or (missing and not in_cvat):
         lists = f"{_names(unknown)}, which are not there" if unknown else "no functions"
-        what = f"CVAT asks another server than {dashboard}: it lists {lists}"
+        what = f"CVAT uses another server than {dashboard}: it lists {lists}"
         return [_error(what, f"set {_SET_ADDRESS} to this one, and start them again")]
     remedy = "is its metadata.annotations.type one of CVAT's kinds?"
     return [Finding("error", name, "CVAT does not list it", remedy) for name in missing]

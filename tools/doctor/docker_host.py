@@ -49,7 +49,7 @@ def examine_all(host: DockerHost, namespace: str, report: Report) -> None:
     published = [c.published[FUNCTION_PORT] for c in functions if FUNCTION_PORT in c.published]
     open_ports = sorted(port for address, port in published if address in EVERYONE)
     if open_ports:
-        what = f"who reaches this machine can call the functions, without a password: {_ports(open_ports)}, on all addresses"
+        what = f"anyone who can reach this machine can call the functions, without a password: {_ports(open_ports)}, on all addresses"
         report.warn("Docker", what, "docs/deploy.md, 'Who can reach the functions', closes them")
     unlimited = [
         c for c in (*functions, *host.dashboards) if c.log_driver == "json-file" and "max-size" not in c.log_options

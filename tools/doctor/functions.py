@@ -33,10 +33,10 @@ MOVED_REMEDY = (
 class ServedFunction:
     """A function of `make serve`: it has a port on the dashboard's host, and no container."""
 
-    redeploy = "end make serve and start it again"
+    redeploy = "restart make serve"
     logs = unreachable = "the output of make serve says more"
     moved_remedy = redeploy
-    busy = ("its workers are starting", "wait, and ask again")
+    busy = ("its workers are starting", "wait, then run make doctor again")
 
     def __init__(self, row: Row, described: Mapping[str, Any], dashboard: Dashboard, report: Report):
         """Examines nothing yet.
@@ -179,7 +179,7 @@ class DeployedFunction(ServedFunction):
         elif container.health is not None and container.health.status != "healthy":
             self._report_not_ready(container)
         elif state == "unhealthy" and container.health is not None:
-            what = "Nuclio has it as unhealthy, though its container passes its health check"
+            what = "Nuclio reports it as unhealthy, though its container passes its health check"
             self.error(what, self.no_build)
         else:
             return super()._can_answer()
@@ -189,7 +189,9 @@ class DeployedFunction(ServedFunction):
         seconds = seconds_since_start(container)
         if is_loading(container, self._spec):
             what = f"it is not ready yet: its container was started {seconds:.0f} s ago"
-            self.error(what, f"wait, and ask again; docker logs --follow {container.name} shows what it does")
+            self.error(
+                what, f"wait, then run make doctor again; docker logs --follow {container.name} shows what it does"
+            )
         else:
             what = f"its container runs, but fails its health check, {seconds / 60:.0f} min after its start"
             self.error(what, f"{self.logs}; docker restart {container.name}")

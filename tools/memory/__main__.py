@@ -1,7 +1,7 @@
 """Measures the memory of functions through their main.py: `python -m tools.memory [FUNCTION...] [--env NAME=VALUE]`.
 
-A worker gets the requests of tools.check and some with a large image. LIMIT is what that asks for as
-spec.resources.limits.memory, GIVEN what the function.yaml says. What is measured is resident memory, as Linux counts it.
+A worker gets the requests of tools.check and some with a large image. LIMIT is the spec.resources.limits.memory
+that follows from it, GIVEN the one in function.yaml. What is measured is resident memory, as Linux counts it.
 """
 
 from __future__ import annotations

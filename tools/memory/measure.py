@@ -28,11 +28,11 @@ class Measured:
     started: int = 0
     """After `init_context`."""
     most_starting: int = 0
-    """The most until then."""
+    """The peak until then."""
     most_small: int = 0
-    """The most until the end of some requests of tools.check, whose images are small."""
+    """The peak until the end of some requests of tools.check, whose images are small."""
     most_large: int = 0
-    """The most at the end of the requests with a large image."""
+    """The peak until the end of the requests with a large image."""
     refused: list[str] = field(default_factory=list)
     """Requests that were not answered with 200, and the answers."""
 

@@ -22,7 +22,7 @@ _QUALITY = 90
 
 
 def send_large(config: FunctionConfig, megapixels: float, ask: Ask) -> None:
-    """Sends a function requests with a large image: the plainest of its kind, and what costs more.
+    """Sends a function requests with a large image: the plainest of its kind, and those that take more memory.
 
     Args:
         config: The function.
@@ -68,7 +68,7 @@ def _scaled_shape(kind: str, shape: Any, plain: PillowImage.Image, scale: float)
 
 
 def _scaled(value: Any, scale: float) -> Any:
-    """A request with its coordinates enlarged; numbers that are no coordinates stay as they are."""
+    """A request with its coordinates enlarged; other numbers stay as they are."""
     if isinstance(value, dict):
         places = ("points", "pos_points", "neg_points", "obj_bbox", "boxes0", "boxes1")
         return {key: _scaled(each, scale) if key in places else each for key, each in value.items()}

@@ -121,7 +121,7 @@ def environment(content: Fields) -> dict[str, str]:
         content: A function.yaml.
     """
     pairs = at(content, "spec", "env") or []
-    return {str(pair["name"]): str(pair.get("value") or "") for pair in pairs if at(pair, "name")}
+    return {str(pair["name"]): _text(pair.get("value")) for pair in pairs if at(pair, "name")}
 
 
 def set_environment(content: Fields, values: dict[str, str]) -> None:
@@ -134,3 +134,10 @@ def set_environment(content: Fields, values: dict[str, str]) -> None:
     spec = section(content, "spec")
     kept = [pair for pair in spec.get("env") or [] if at(pair, "name") not in values]
     spec["env"] = kept + [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _text(value: object) -> str:
+    # YAML's nothing is an empty text to Nuclio; its true and false stay as they are written.
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -26,8 +26,8 @@ def test_a_file_is_read_back(with_yaml: bool, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_variable_without_a_value() -> None:
     """It is empty for Nuclio, and not the text "None"."""
-    pairs = [{"name": "VARIANT", "value": None}, {"name": "A"}, {"name": "B", "value": 3}]
-    assert function_file.environment({"spec": {"env": pairs}}) == {"VARIANT": "", "A": "", "B": "3"}
+    pairs = [{"name": "VARIANT", "value": None}, {"name": "A"}, {"name": "B", "value": 0}, {"name": "C", "value": True}]
+    assert function_file.environment({"spec": {"env": pairs}}) == {"VARIANT": "", "A": "", "B": "0", "C": "true"}
 
 
 @pytest.mark.parametrize("triggers", [None, [], [{"kind": "http"}], "http", {"a": None}, {"a": {"kind": "cron"}}])

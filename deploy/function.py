@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,13 @@ class FunctionDeployment:
         except OSError as error:
             self._say(self._run.console.failed(str(error)))
             return Result("failed", str(error))
+        except Exception as error:  # the other functions go on
+            with self._log.open("a", encoding="utf-8") as log:
+                traceback.print_exc(file=log)
+            cause = f"the deployment itself failed with {type(error).__name__}: {error}"
+            self._say(self._run.console.failed(cause))
+            self._run.console.remedy(f"{self._log} has the traceback")
+            return Result("failed", cause)
         if not self._run.console.dry_run:
             with contextlib.suppress(OSError):  # it is deployed, whatever becomes of the images before it
                 self._tidy_images(image)
@@ -186,7 +194,7 @@ class FunctionDeployment:
         except Interrupted:
             self._go_back(is_interrupted=True)
             raise
-        except (DeploymentError, OSError):
+        except Exception:  # whatever it is, the old version must come back
             self._save_container_log()
             if self._run.options.roll_back:
                 self._go_back(is_interrupted=False)

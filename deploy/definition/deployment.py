@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from deploy.console import quoted
@@ -10,6 +11,7 @@ from deploy.definition.function_file import Fields, at
 from deploy.options import Options
 
 ANNOTATION = "cvat-functions/deployment"
+_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|KEY", re.IGNORECASE)
 _MERGED = ("environment", "node_selector")
 
 
@@ -54,9 +56,11 @@ class Deployment:
 
     @property
     def words(self) -> str:
-        """The options as one would give them on the command line; "" when there are none."""
+        """The options as one would give them on the command line, without secrets; "" when there are none."""
         pairs = [("--env", self.environment), ("--node-selector", self.node_selector)]
-        parts = [(option, f"{name}={value}") for option, values in pairs for name, value in values.items()]
+        parts = [
+            (option, f"{name}={_shown(name, value)}") for option, values in pairs for name, value in values.items()
+        ]
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name not in ("directory", "device", *_MERGED) and value is not None:
@@ -85,3 +89,7 @@ def of_record(record: Fields) -> Deployment | None:
         return None
     merged = [getattr(found, name) for name in _MERGED]
     return found if all(isinstance(each, dict) for each in merged) else None
+
+
+def _shown(name: str, value: str) -> str:
+    return "***" if value and _SECRET.search(name) else value

@@ -76,7 +76,7 @@ def test_the_old_container_is_not_restarted(host, directory, moment):
     run = run_until(host, directory, moment)
     assert run.status == 130, run.output
     assert host.snapshot()["state"] == "ready"
-    assert host.container_fact("finder", "id") == container
+    assert host.container_fact("finder", "id") == container, run.output + "\n".join(run.calls)
     assert host.deployments("finder") == 2
 
 
@@ -141,10 +141,15 @@ def test_a_second_ctrl_c_does_not_end_the_restoration(host, directory):
 
 
 def test_nuctl_does_not_go_on_after_an_error_here(host, directory):
-    host.set("on_deploy/finder", "sleep(20)")
+    before = host.snapshot()
+    host.set("on_deploy/finder", "sleep(20) if times == 2 else None")
     run = host.deploy(str(directory), env={"DEPLOY_POLL": "no number"})
     assert run.status == 1
     assert not host.programs()
+    assert host.snapshot() == before, run.output
+    assert "the deployment itself failed with ValueError" in run.output
+    assert "Traceback" not in run.output
+    assert "Summary" in run.output
 
 
 def test_several_at_a_time(host):

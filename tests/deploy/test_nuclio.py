@@ -70,3 +70,8 @@ def test_an_annotation_that_cannot_be_used(programs, annotation):
 def test_options_as_one_would_give_them():
     words = Deployment(environment={"A": "1", "B": "two words"}, gpus=2, weights="/my weights").words
     assert words == "--env A=1 --env 'B=two words' --weights '/my weights' --gpus 2"
+
+
+def test_secrets_are_not_printed():
+    words = Deployment(environment={"HF_TOKEN": "hf_123", "MODEL_PATH": "/m"}).words
+    assert words == "--env 'HF_TOKEN=***' --env MODEL_PATH=/m"

@@ -72,12 +72,33 @@ def explain(
     log = _plain(container_log) or "\n".join(_LOG_IN_NUCTLS.findall(_plain(nuctl_log))[-1:])
     error = _init_error(log)
     if container and container.out_of_memory:
-        found = _out_of_memory(container)
+        found = _out_of_memory(container, "while it started")
     elif error:
         found = DeploymentError(_FETCH.sub("", error), _remedy_of_init(error, mounted))
     else:
         found = _known(f"{said}\n{_said(log)}") or _ended(said, log, container) or _unknown(said, _said(log))
     return DeploymentError(shortened(found.cause, _LONGEST), found.remedy)
+
+
+def explain_no_answer(error: DeploymentError, container_log: str, container: Container | None) -> DeploymentError:
+    """Why a function that had started does not answer: it has ended, where its container or its log shows that.
+
+    Args:
+        error: What came in place of an answer.
+        container_log: The log of the function's container.
+        container: The container after the failure; None when there is none.
+
+    Returns:
+        The cause of its end, with the remedy; the error itself when the function has not ended.
+    """
+    if container and container.out_of_memory:
+        return _out_of_memory(container, "while it answered")
+    python = _PYTHON_ENDED.search(container_log)
+    if not python:
+        return error
+    how = f"ended with {python[1]}" if python[1] else f"was ended by a signal ({python[2].strip()})"
+    cause = f"the function's Python process {how} while it answered{_own_words(_plain(container_log))}"
+    return DeploymentError(shortened(cause, _LONGEST), _remedy_of_signal(python[2] or "", container))
 
 
 def log_end(text: str) -> list[str]:
@@ -191,11 +212,11 @@ def _known(text: str) -> DeploymentError | None:
     return None
 
 
-def _out_of_memory(container: Container) -> DeploymentError:
-    cause = "out of memory: the kernel ended the function while it started"
+def _out_of_memory(container: Container, when: str) -> DeploymentError:
+    cause = f"out of memory: the kernel ended the function {when}"
     if container.memory_limit:
         limit = _amount(container.memory_limit)
-        cause = f"out of memory: the function took more than its limit of {limit} while it started"
+        cause = f"out of memory: the function took more than its limit of {limit} {when}"
     return DeploymentError(cause, _more_memory(container))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy import kubernetes
-from deploy.cause import explain, log_end
+from deploy.cause import explain, explain_no_answer, log_end
 from deploy.commands import Commands, Interrupted, end
 from deploy.console import Console, DeploymentError, quoted
 from deploy.definition import function_file, weights
@@ -29,13 +29,14 @@ from deploy.host.network import find_store
 from deploy.nuclio import PROJECT, UNDER_WAY, Nuclio, Record
 from deploy.options import Options
 from deploy.preflight import Host
-from deploy.verify import ReplyError, Trial, try_function
+from deploy.verify import NoAnswer, ReplyError, Trial, try_function
 
 _STAMP_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}(-gpu)?")
 _NOT_RESTORED = (*UNDER_WAY, "error", "imported")
 _LOG_LINES = "400"
 _REMOVAL_S = 1.0
 _END_POLL_S = 0.1
+_END_SEEN_S = 2.0  # how long Docker may take to notice that a container has ended
 _MOST_FINDINGS = 8
 
 
@@ -266,7 +267,22 @@ class FunctionDeployment:
         folder = run.commands.scratch / self._name
         folder.mkdir(exist_ok=True)
         user = self._function.deployment.user or USER
-        return try_function(self._function, run.host, run.nuclio, run.commands, folder, user=user)
+        try:
+            return try_function(self._function, run.host, run.nuclio, run.commands, folder, user=user)
+        except NoAnswer as error:
+            container = self._ended_container()
+            self._save_container_log()
+            raise explain_no_answer(error, self._container_log, container) from error
+
+    def _ended_container(self) -> Container | None:
+        """The new container, as soon as Docker says that it has ended or was started again; else as it is after a moment."""
+        deadline = time.monotonic() + _END_SEEN_S
+        container = self._new_container()
+        while container and container.running and not container.restarts and time.monotonic() < deadline:
+            if self._run.commands.stop.wait(_END_POLL_S):
+                raise Interrupted
+            container = self._new_container()
+        return container
 
     def _go_back(self, *, is_interrupted: bool) -> None:
         """Restores the state before the deployment: the old version, or nothing where the function is new."""
@@ -275,6 +291,8 @@ class FunctionDeployment:
         try:
             if self._before is not None:
                 self._bring_back(self._before)
+                if is_interrupted and self._fate_of_old:  # after a failure the report says it
+                    self._say(self._fate_of_old)
             elif self._old is None and is_interrupted:
                 done = self._run.nuclio.delete(self._name, log=self._log, shielded=True)
                 by_hand = f"nuctl delete function {self._name} --force"
@@ -306,7 +324,6 @@ class FunctionDeployment:
         done = nuclio.change(*words, log=self._log, shielded=True)
         if done.ok:
             self._fate_of_old = "the old version is running again"
-            self._say(self._fate_of_old)
         else:
             again = quoted(nuclio.command(*words))
             self._run.console.remedy(
@@ -386,6 +403,12 @@ class FunctionDeployment:
         if image and not self._run.console.dry_run:
             self._run.commands.change("docker", "image", "rm", image, shielded=True)
 
+    def _is_known(self) -> bool:
+        try:
+            return self._run.nuclio.function(self._name) is not None
+        except DeploymentError:
+            return False
+
     def _container(self) -> Container | None:
         if self._run.options.on_kubernetes:
             return None
@@ -425,11 +448,8 @@ class FunctionDeployment:
         console = self._run.console
         self._say(console.failed(error.cause))
         findings = error.findings if isinstance(error, ReplyError) else []
-        remedy = error.remedy
-        if not remedy and findings and self._function.directory:
-            remedy = f"make check FUNCTION={self._function.directory} shows all that is wrong with the function"
-        console.remedy(remedy)
-        for line in findings[:_MOST_FINDINGS]:
+        console.remedy(error.remedy)
+        for line in findings[1:_MOST_FINDINGS]:  # the cause holds the first
             console.remedy(f"  {line}")
         log = self._container_log or self._log.read_text(encoding="utf-8", errors="replace")
         lines = log_end(log)
@@ -438,8 +458,10 @@ class FunctionDeployment:
         for line in lines:
             console.remedy(f"  {line}")
         if self._run.logs != self._run.commands.scratch:
-            console.remedy(f"the whole log: {self._log}")
+            console.remedy(f"the whole log: {self._log}" if lines else f"its log: {self._log}")
         if self._fate_of_old:
             console.remedy(self._fate_of_old)
+        elif self._old is None and self._is_touched and self._is_known():
+            console.remedy(f"it is still deployed; {console.script} --remove {self._name} removes it")
         if self._fate_of_old or not self._is_touched:
             self._remove_image(self._built)

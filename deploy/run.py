@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from deploy.nuclio import PROJECT, Nuclio, Record
 from deploy.options import Options, parse
 
 _CAUSE_WIDTH = 60
+_SIGNAL_POLL_S = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -217,6 +218,8 @@ class _Session:
         self._is_deploying = True
         with ThreadPoolExecutor(run.options.jobs) as pool:
             tasks = [pool.submit(FunctionDeployment(run, function).deploy) for function in run.functions]
+            while wait(tasks, timeout=_SIGNAL_POLL_S).not_done:
+                pass  # a signal that reaches another thread is handled here between two waits
             results = [task.result() for task in tasks]
         self.interrupted = "interrupted after the deployment; --list shows what is deployed"
         self._is_deploying = False
@@ -290,7 +293,8 @@ class _Session:
             names_of_images = " ".join(sorted({functions.repository_of(image) for image in kept_images if image}))
             self._console.note(
                 "the images are kept, so that a function can be deployed again; to remove them:",
-                f'for name in {names_of_images}; do docker image rm $(docker images -q "$name"); done',
+                f"for name in {names_of_images}; do docker image rm "
+                """$(docker images --format '{{.Repository}}:{{.Tag}}' "$name"); done""",
             )
         return 1 if failed else 0
 

@@ -44,6 +44,7 @@ _REPLY_TIMEOUT_S = 130
 # Docker publishes a port a moment before the function listens on it.
 _REFUSED_FOR_S = 5.0
 _POLL_S = 0.25
+_SERVER_ERROR = 500
 _CANNOT_CHECK = 86
 _CHECK_IN_CONTAINER = f"""\
 mkdir /tmp/check && cd /tmp/check && tar -x && command -v python >/dev/null || exit {_CANNOT_CHECK}
@@ -75,6 +76,10 @@ class ReplyError(DeploymentError):
         self.findings = findings
 
 
+class NoAnswer(DeploymentError):
+    """A function was asked and has not answered, or with a status of 500 and above."""
+
+
 @dataclass(frozen=True)
 class _Route:
     """A way to a function."""
@@ -101,7 +106,8 @@ def try_function(
         user: The user that this container runs as, UID:GID.
 
     Raises:
-        DeploymentError: It is not ready, or does not answer.
+        DeploymentError: It is not ready, or refuses the sample.
+        NoAnswer: It does not answer, or fails.
         ReplyError: CVAT would not accept its reply.
         Interrupted: The run was interrupted.
     """
@@ -167,7 +173,8 @@ def _check_state(function: Function, host: Host, nuclio: Nuclio, commands: Comma
     state, port = at(status, "state"), at(status, "httpPort")
     if state != "ready":
         raise DeploymentError(
-            f"Nuclio says that its state is {state or 'unknown'}", _where_its_log_is(function, nuclio)
+            f"Nuclio says that its state is {state or 'unknown'}",
+            _where_its_log_is(function, nuclio) or "its log may say why",
         )
     if nuclio.platform == "local" and port != function.port:
         again = f"deploy it again; if it stays, nuctl delete function {function.name} --force first"
@@ -202,7 +209,7 @@ def _send(route: _Route, body: bytes, commands: Commands, remedy: str) -> web.Re
             return web.send(route.url, timeout_s=_REPLY_TIMEOUT_S, body=body, headers=route.headers, stop=commands.stop)
         except web.NoReply as error:
             if not error.refused or time.monotonic() > deadline:
-                raise DeploymentError(f"{route.words}: no answer ({error})", remedy) from error
+                raise NoAnswer(f"{route.words}: no answer ({error})", remedy) from error
         if commands.stop.wait(_POLL_S):
             raise Interrupted
 
@@ -215,7 +222,8 @@ def _refusal(route: _Route, reply: web.Reply, function: Function, nuclio: Nuclio
             f"nuctl delete function {function.name} --force first"
         )
         return DeploymentError(cause, remedy)
-    return DeploymentError(cause, _where_its_log_is(function, nuclio))
+    failure = NoAnswer if reply.status >= _SERVER_ERROR else DeploymentError
+    return failure(cause, _where_its_log_is(function, nuclio))
 
 
 def _files(function: Function, sample: Path, replies: Mapping[str, web.Reply]) -> dict[str, bytes]:
@@ -249,7 +257,7 @@ def _check(
             return done.output.strip()
         lines = (done.output + done.errors).strip().splitlines() or [f"the check ended with status {done.status}"]
         words = f"CVAT would not accept the reply: {lines[0]}"
-        remedy = "docker logs shows the function's log"
+        remedy = ""
         if function.directory:
             remedy = (
                 f"make check FUNCTION={quoted([str(function.directory)])} shows all that is wrong with the function"
@@ -285,10 +293,10 @@ def _look(reply: web.Reply, function: Function, nuclio: Nuclio) -> str:
 
 
 def _where_its_log_is(function: Function, nuclio: Nuclio) -> str:
-    logs = f"docker logs {nuclio.container_of(function.name)}"
+    """On Docker "": the log is saved and its end printed, and the container may soon be that of the old version again."""
     if nuclio.platform == "kube":
-        logs = f"kubectl -n {nuclio.namespace} logs deployment/nuclio-{function.name}"
-    return f"the end of its log says why; the whole log: {logs}"
+        return f"its log: kubectl -n {nuclio.namespace} logs deployment/nuclio-{function.name}"
+    return ""
 
 
 def _json(body: bytes) -> object:

@@ -35,7 +35,10 @@ def read(path: Path) -> Fields:
         try:
             content = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise DeploymentError(f"{path} is not YAML: {' '.join(str(error).split())}", status=2) from error
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+            where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+            what = " ".join(str(problem or error).split())
+            raise DeploymentError(f"{path} is not YAML: {where}{what}", status=2) from error
     if not isinstance(content, dict):
         raise DeploymentError(f"{path}: expected a mapping, got {type(content).__name__}", status=2)
     return content

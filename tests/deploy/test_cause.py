@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cause import explain, log_end
+from deploy.cause import explain, explain_no_answer, log_end
 from deploy.console import DeploymentError
 from deploy.host.containers import Container
 
@@ -117,6 +117,29 @@ def test_a_processor_that_may_have_lacked_memory() -> None:
     found = explain("Error - Container exited with status: 137\n", log("slow.container"), container=container)
     assert found.cause == "the processor ended in init_context, 2 times"
     assert found.remedy.startswith("if it lacked memory, give it more than 256Mi: --memory AMOUNT")
+
+
+@pytest.mark.parametrize(
+    ("container", "cause", "remedy"),
+    [
+        (
+            Container("finder", status="running", restarts=1, out_of_memory=True, memory_limit=104857600),
+            "out of memory: the function took more than its limit of 100Mi while it answered",
+            "give it more than 100Mi: --memory AMOUNT",
+        ),
+        (None, "the function's Python process was ended by a signal (killed) while it answered", "most often"),
+    ],
+)
+def test_a_function_that_ends_while_it_answers(container: Container | None, cause: str, remedy: str) -> None:
+    found = explain_no_answer(DeploymentError("port 28001: 500: EOF"), log("kill.container"), container)
+    assert found.cause == cause
+    assert found.remedy.startswith(remedy)
+
+
+def test_a_function_that_fails_and_lives() -> None:
+    error = DeploymentError("port 28001: 500: no model")
+    container = Container("finder", status="running", running=True)
+    assert explain_no_answer(error, log("slow.container"), container) is error
 
 
 def test_a_processor_that_was_killed() -> None:

@@ -62,10 +62,11 @@ def test_two_functions_of_one_name(host):
 
 def test_a_function_yaml_that_is_not_yaml(host):
     directory = host.function()
-    (directory / "function.yaml").write_text("metadata: [")
+    (directory / "function.yaml").write_text("metadata:\n  name: [\n")
     run = host.deploy(str(directory))
     assert run.status == 2
-    assert "function.yaml is not YAML" in run.errors
+    assert "function.yaml is not YAML: line 3, column 1: expected the node content" in run.errors
+    assert "unicode string" not in run.errors
 
 
 def test_help_names_every_option():

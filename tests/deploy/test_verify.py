@@ -20,7 +20,7 @@ from deploy.console import Console, DeploymentError
 from deploy.definition.functions import Function
 from deploy.host.containers import DockerHost
 from deploy.nuclio import Nuclio
-from deploy.verify import ReplyError, Trial, sample_of, try_function
+from deploy.verify import NoAnswer, ReplyError, Trial, sample_of, try_function
 from tests.deploy.host import LABEL, SHAPE
 from tests.ports import free_port
 
@@ -287,7 +287,8 @@ def test_an_error_status(place: Place) -> None:
     place.answer({"error": "finder failed: no model"}, status=500)
     found = place.failure()
     assert found.cause == f'port {place.port}: 500: {{"error": "finder failed: no model"}}'
-    assert found.remedy == "the end of its log says why; the whole log: docker logs nuclio-nuclio-finder"
+    assert isinstance(found, NoAnswer)
+    assert found.remedy == ""  # its log is saved; docker logs may soon show that of the old version again
 
 
 def test_a_long_error_is_cut_with_a_sign(place: Place) -> None:
@@ -326,7 +327,7 @@ def test_a_port_on_which_nothing_listens(place: Place, monkeypatch: pytest.Monke
     place.function.port = free_port()
     found = place.failure()
     assert found.cause == f"port {place.function.port}: no answer (Connection refused)"
-    assert found.remedy.endswith("docker logs nuclio-nuclio-finder")
+    assert isinstance(found, NoAnswer)
 
 
 def test_a_function_that_never_answers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

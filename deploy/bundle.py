@@ -128,7 +128,7 @@ class Bundle:
 
     @property
     def start_dashboard(self) -> str:
-        """The command that starts Nuclio's dashboard from the image in the bundle; "" when there is none in it."""
+        """The command that starts Nuclio's dashboard from the image in the bundle; "" without such an image."""
         match = re.search(r":([0-9]+(?:\.[0-9]+)+)-(\w+)$", self.manifest.dashboard)
         if not match:
             return ""

@@ -62,7 +62,7 @@ def explain(
     Args:
         nuctl_log: What nuctl, or docker build, printed.
         container_log: The log of the function's container; "" after a failed build.
-        container: The container after the failure; None when there is none, and after a failed build.
+        container: The container after the failure; None if it is gone, and after a failed build.
         mounted: Whether its weights are mounted.
 
     Returns:
@@ -86,7 +86,7 @@ def explain_no_answer(error: DeploymentError, container_log: str, container: Con
     Args:
         error: What came in place of an answer.
         container_log: The log of the function's container.
-        container: The container after the failure; None when there is none.
+        container: The container after the failure; None if it is gone.
 
     Returns:
         The cause of its end, with the remedy; the error itself when the function has not ended.
@@ -326,7 +326,7 @@ def _remedy_of_signal(signal: str, container: Container | None) -> str:
 
 
 def _own_words(log: str) -> str:
-    """The last line of a container's log that is not Nuclio's, after a colon; "" when there is none."""
+    """The last line of a container's log that is not Nuclio's, after a colon; "" if Nuclio alone has written."""
     lines = [line for line in log_end(log) if not re.search(r"\(([WE])\) ", line)]
     return f": {last_words(lines[-1])}" if lines else ""
 

@@ -140,7 +140,7 @@ def sample_of(function: Function) -> Path | None:
         function: The function.
 
     Returns:
-        A file in deploy/samples; None when there is none for it.
+        A file in deploy/samples; None for a kind without a sample.
     """
     if function.kind != "tracker":
         path = _SAMPLES / f"{function.kind}.json"

@@ -78,7 +78,7 @@ def find_dashboard(docker: DockerHost, given: str, start: str, console: Console)
     Args:
         docker: What Docker knows.
         given: Its address, where a person has named it.
-        start: The command that starts one where there is none.
+        start: The command that starts a dashboard, for the remedy.
         console: Where it is reported.
 
     Returns:

@@ -189,7 +189,7 @@ _RULES = (
     _rule(
         "being provisioned",
         "Nuclio is still deploying it, from an earlier or another run",
-        "wait for that run; if there is none: nuctl delete function NAME --force",
+        "wait for that run to end; if nothing is running: nuctl delete function NAME --force",
     ),
     _rule(
         "Killed|exit status 137|non-zero code: 137|exit code: 137",

@@ -12,7 +12,7 @@ else
   for PYTHON in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 ''; do
     if suits "$PYTHON"; then break; fi
   done
-  [ -n "$PYTHON" ] || fail "Python 3.9 or newer is needed, and there is none on the path: sudo apt-get install python3" \
+  [ -n "$PYTHON" ] || fail "Python 3.9 or newer is needed, but was not found on the path: sudo apt-get install python3" \
     "  where it is elsewhere: PYTHON=/path/to/python3.12 $root/deploy_$1.sh ..."
 fi
 

@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.try_images", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("functions", nargs="*", default=_FUNCTIONS, help=f"default: {' '.join(_FUNCTIONS)}")
     parser.add_argument(
-        "--debootstrap", action="store_true", help=f"where {DEFAULT_PYTHON_IMAGE} can't be pulled: a Debian stands in"
+        "--debootstrap",
+        action="store_true",
+        help=f"use a Debian made by debootstrap, where {DEFAULT_PYTHON_IMAGE} can't be pulled",
     )
     parser.add_argument("--sizes", action="store_true", help="list the largest packages of each base image")
     parser.add_argument("--weights", type=Path, help="DIR/<function's name>/ is mounted, as by the deployment")

@@ -56,7 +56,7 @@ class Deployment:
 
     @property
     def words(self) -> str:
-        """The options as one would give them on the command line, without secrets; "" when there are none."""
+        """The options as one would give them on the command line, without secrets; "" if none was given."""
         pairs = [("--env", self.environment), ("--node-selector", self.node_selector)]
         parts = [
             (option, f"{name}={_shown(name, value)}") for option, values in pairs for name, value in values.items()

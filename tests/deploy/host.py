@@ -123,7 +123,7 @@ class Host:
             (self.world / name).unlink()
 
     def fact(self, name: str) -> str | None:
-        """The text of a fact; None when there is none."""
+        """The text of a fact; None if it was never set."""
         return self.facts.fact(name) if self.facts.has(name) else None
 
     def function(self, name: str = "finder", *, kind: str = "detector", reply: Any = None, **more: str) -> Path:

@@ -124,7 +124,7 @@ def test_a_python_that_is_too_old_or_does_not_run_is_passed_over(place: Path) ->
     done = start(place, "my scripts/deploy/start.sh", "cpu", PYTHON="")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
-        "Python 3.9 or newer is needed, and there is none on the path: sudo apt-get install python3"
+        "Python 3.9 or newer is needed, but was not found on the path: sudo apt-get install python3"
     )
     python(place, "python3.11")
     assert start(place, "my scripts/deploy/start.sh", "cpu", PYTHON="").returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,14 @@ def run_an_image(content: Fields) -> None:
     section(content, "spec")["build"] = {"codeEntryType": "image"}
 
 
-def environment(content: Fields) -> dict[str, str]:
+def environment(content: Mapping[str, Any]) -> dict[str, str]:
     """The environment variables of a function, in the order of the file.
 
     Args:
         content: A function.yaml.
     """
-    pairs = at(content, "spec", "env") or []
+    pairs = at(content, "spec", "env")
+    pairs = pairs if isinstance(pairs, list) else []
     return {str(pair["name"]): _text(pair.get("value")) for pair in pairs if at(pair, "name")}
 
 

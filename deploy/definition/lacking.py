@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.definition import function_file
+
 FUNCTION_FOLDER = "/opt/nuclio"
 """Where Nuclio puts a function's directory in its image."""
 
@@ -42,7 +44,7 @@ def lacks(
         return "a GPU: ./deploy_gpu.sh"
     if mounted:
         return ""
-    settings = {**_environment_of(spec), **environment}
+    settings = {**function_file.environment(function), **environment}
     model_path = settings.get("MODEL_PATH", "").strip()
     if model_path:
         return (
@@ -109,11 +111,6 @@ def _absent(directory: Path, weights: Mapping[str, Any] | None, variant: str) ->
             continue
         if not any((folder / path).is_file() for folder in (directory, directory / "weights" / chosen)):
             yield path
-
-
-def _environment_of(spec: Mapping[str, Any]) -> dict[str, str]:
-    entries = [_mapping(entry) for entry in _list(spec.get("env"))]
-    return {str(entry.get("name")): str(entry.get("value") or "") for entry in entries}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

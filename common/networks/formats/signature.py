@@ -44,6 +44,8 @@ class Dimensions:
     """Values of a detection besides box, score and class."""
     joints: tuple[int, int] | None = None
     """(How many joints, values of each) of a pose."""
+    parts: tuple[int, ...] = ()
+    """Indices of the outputs that `OutputLayout.read` takes, in the layout's own order; for layouts of several outputs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from common.errors import StartupError
-from common.networks.sam.model import EDGETAM, SAM, SAM2, SAM3, offline_transformers
+from common.networks.huggingface.library import offline_transformers
+from common.networks.sam.model import EDGETAM, SAM, SAM2, SAM3
 from common.serving.kinds.interactor import BLOB_FUNCTION
 from common.shapes import Mask
 from common.vision.mask import mask_to_outline

@@ -207,7 +207,8 @@ def _save(name: str, folder: Path, image: NDArray[np.uint8] | None, backbone: Ma
     """A folder with a model of the published size and random weights, fitted to find the object of an image."""
     import torch
 
-    from common.networks.sam.model import SAM2, feature_maps, offline_transformers
+    from common.networks.huggingface.library import offline_transformers
+    from common.networks.sam.model import SAM2, feature_maps
 
     transformers = offline_transformers()
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.networks.sam.model import offline_transformers
+from common.networks.huggingface.library import offline_transformers
 
 SIDE = 128  # pixels of the square that the network sees
 _HIDDEN = 128  # the smallest that transformers takes: more than the 64 channels of a memory

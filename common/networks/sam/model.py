@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import pybase64
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.errors import StartupError, listed
+from common.errors import StartupError
 from common.networks.engine import PRECISIONS, Engine, open_engine, torch_device
+from common.networks.huggingface.library import offline_transformers
+from common.networks.huggingface.loading import load_whole
 from common.networks.runtime import keep_freed_memory, threads_per_worker
 from common.networks.weights import locate
 
@@ -317,29 +318,10 @@ def load_model(folder: Path, family: Family) -> Any:
         StartupError: Tensors are missing or have another shape, or the folder can't be loaded.
     """
     transformers = offline_transformers()
-    model_class = getattr(transformers, family.model)
-    try:
-        with _part_of_published(family):
-            model, report = model_class.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported below, with their names
-                dtype="float32",
-            )
-    except (OSError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise StartupError(f"{folder}: {family.model} can't be loaded: {' '.join(str(error).split())}") from error
-    missing = sorted(report["missing_keys"])
-    mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
-    if missing or mismatched:
-        # transformers would go on with random numbers in their place.
-        problems = [f"{len(names)} {what}: {listed(names, 5)}" for names, what in
-                    ((missing, "tensors are missing"), (mismatched, "tensors have another shape")) if names]  # fmt: skip
-        raise StartupError(
-            f"{folder}: the weights don't fit {family.model}: {'; '.join(problems)}. Use the folder as published"
-        )
-    return model.eval().requires_grad_(False)
+    with _part_of_published(family):
+        # The files of a video model have more than this part of it.
+        model, _ = load_whole(getattr(transformers, family.model), folder)
+    return model
 
 
 @contextmanager
@@ -395,15 +377,6 @@ def load_image_processor(folder: Path, family: Family, side: int) -> Any:
     if found != size:
         raise StartupError(f"{folder}: images are prepared for {found}, the model takes {size}")
     return processor
-
-
-def offline_transformers() -> Any:
-    """The library transformers, told never to ask the network for anything."""
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
 
 
 def weights_digest(folder: Path) -> str:

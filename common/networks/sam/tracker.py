@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.errors import BadState, StartupError, describe
 from common.networks.fingerprint import content_key
+from common.networks.huggingface.library import offline_transformers
 from common.networks.sam.masks import bitmap_of_logits, check_smallest, one_part, without_small_parts
 from common.networks.sam.memory import PRECISIONS, pack_memory, pack_pointer, unpack_memory, unpack_pointer
-from common.networks.sam.model import Family, Loaded, offline_transformers
+from common.networks.sam.model import Family, Loaded
 from common.shapes import BoxXyxy, Mask, Polygon, Rectangle, Shape
 from common.vision.geometry import bounds_xyxy, rotated_bounds_xyxy
 from common.vision.mask import mask_to_bitmap, mask_to_outline, outline_to_mask

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from common.config import FunctionConfig
 from common.errors import BadRequest, StartupError
+from common.networks.huggingface.library import offline_transformers
 from common.networks.sam.export import export_encoder
 from common.networks.sam.interactor import SamInteractor, prompt_tensors
 from common.networks.sam.masks import without_small_parts
-from common.networks.sam.model import EDGETAM, EDGETAM_VIDEO, SAM, SAM2, SAM2_VIDEO, SAM3, Family, offline_transformers
+from common.networks.sam.model import EDGETAM, EDGETAM_VIDEO, SAM, SAM2, SAM2_VIDEO, SAM3, Family
 from common.protocol import Prompt
 from common.serving.embedding_cache import pack, unpack
 from tests.common.networks.sam.tiny_models import (

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.errors import BadState, StartupError
+from common.networks.huggingface.library import offline_transformers
 from common.networks.sam.memory import pack_memory, unpack_memory, unpack_pointer
-from common.networks.sam.model import EDGETAM_VIDEO, SAM2_VIDEO, Family, offline_transformers
+from common.networks.sam.model import EDGETAM_VIDEO, SAM2_VIDEO, Family
 from common.networks.sam.tracker import SamTracker
 from common.serving.state import States
 from common.shapes import Mask, Polygon, Rectangle, Shape

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from common.networks.sam.model import EDGETAM, EDGETAM_VIDEO, SAM, SAM2, SAM2_VIDEO, SAM3, Family, offline_transformers
+from common.networks.huggingface.library import offline_transformers
+from common.networks.sam.model import EDGETAM, EDGETAM_VIDEO, SAM, SAM2, SAM2_VIDEO, SAM3, Family
 
 transformers = offline_transformers()
 

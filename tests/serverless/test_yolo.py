@@ -21,9 +21,9 @@ from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tests.common.networks.exported.random_networks import network
 from tests.common.networks.onnx_files import constant_model
 from tools.collection import COLLECTION
+from tools.new.facts import Facts
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels
-from tools.new.weights import Facts
 from tools.wrapper import LoadedFunction, Reply
 
 FAMILY = {
@@ -282,7 +282,7 @@ def test_pt_files_of_every_task(task: str, tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "net.pt"
     network(tmp_path, task, names=names).save(str(path))
     (folder := tmp_path / "made").mkdir()
-    facts = Facts((path,), task, names, len(names), None)
+    facts = Facts(files=(path,), like="pytorch/ultralytics/yolo", task=task, names=names, classes=len(names))
     labels = make_labels(names, task, joints if task == "pose" else ())
     write_function(folder, Plan("made", "detector", labels, {"IMAGE_SIZE": "160"}, facts))
     random = np.random.default_rng(1)

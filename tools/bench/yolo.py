@@ -24,12 +24,12 @@ from PIL import Image
 from common.cvat.request import detector_body
 from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
-from common.networks.formats.signature import Hints
 from common.networks.runtime import limit_threads
 from tools.bench.compare import report, silence, times_ms
+from tools.new.facts import Given
 from tools.new.function import Plan, write_function
 from tools.new.labels import make_labels
-from tools.new.weights import read_weights
+from tools.new.readers.exported import read_exported
 from tools.wrapper import LoadedFunction
 
 SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
@@ -109,7 +109,7 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
     from ultralytics import YOLO
 
     threads = limit_threads(1)
-    facts = read_weights(weights, Hints(), None)
+    facts = read_exported(weights, Given(str(weights)))
     assert facts.names is not None  # Ultralytics' exporter writes them
     labels = make_labels(facts.names, task)
     functions = {}

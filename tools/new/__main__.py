@@ -20,8 +20,7 @@ from PIL import Image as PillowImage
 
 from common.config import KINDS, FunctionConfig
 from common.cvat.reply import read_detector_reply
-from common.errors import FunctionError, StartupError, describe
-from common.networks.formats.signature import Hints
+from common.errors import FunctionError, StartupError, describe, listed
 from common.vision.image import decode_image
 from tools import collection
 from tools.check import has_errors, inspect_function
@@ -29,11 +28,12 @@ from tools.check.report import Printer, wants_colour
 from tools.collection import shown
 from tools.draw import overlay
 from tools.memory.measure import measure
+from tools.new.facts import Facts, Given
 from tools.new.function import Plan, set_memory_limit, write_function
 from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.new.readers import read_model
 from tools.new.repository import write_repository
 from tools.new.sample import PHOTOGRAPH, write_sample
-from tools.new.weights import Facts, read_weights
 from tools.sample import record
 from tools.workers.memory import suggested_limit
 
@@ -97,6 +97,8 @@ class Made:
     """The picture with these shapes; None for other kinds."""
     repository: Path | None = None
     """The repository around the function, where one was asked for."""
+    untried: str = ""
+    """Why the function was not tried here; "" when it was."""
 
 
 def make(settings: dict[str, str]) -> Made:
@@ -112,7 +114,13 @@ def make(settings: dict[str, str]) -> Made:
         StartupError: A setting is wrong, or the function fails its check or the sample.
     """
     name, target = _place(settings)
-    plan = _plan(name, settings)
+    with tempfile.TemporaryDirectory(prefix="make-new-") as workshop:
+        return _make(_plan(name, settings, Path(workshop)), target, settings)
+
+
+def _make(plan: Plan, target: Path, settings: dict[str, str]) -> Made:
+    """Writes a function beside its place, checks and tries it, and puts it there."""
+    name = plan.name
     missing = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,10 +132,12 @@ def make(settings: dict[str, str]) -> Made:
         place = Path("serverless", "custom", name) if "REPO" in settings else Path()
         (draft / place).mkdir(parents=True)
         write_function(draft / place, plan)
-        _check(draft / place, target / place)
-        if plan.facts is not None:
+        _check(draft / place, target / place, run=not _lacking(plan))
+        lacking = _lacking(plan)
+        if plan.facts is not None and not lacking:
             _limit_memory(draft / place)
-        shapes, drawing = _try(draft / place, plan, Path(settings.get("IMAGE") or PHOTOGRAPH))
+        picture = Path(settings.get("IMAGE") or PHOTOGRAPH)
+        shapes, drawing = (0, None) if lacking else _try(draft / place, plan, picture)
         if "REPO" in settings:
             write_repository(draft, name)
         for cache in draft.rglob("__pycache__"):
@@ -136,7 +146,7 @@ def make(settings: dict[str, str]) -> Made:
             draft.rename(target)
         except OSError as error:
             raise StartupError(f"OUT: {target} can't be made: {error.strerror}") from error
-        return Made(target / place, plan, shapes, drawing, target if "REPO" in settings else None)
+        return Made(target / place, plan, shapes, drawing, target if "REPO" in settings else None, lacking)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
         for parent in missing if not target.exists() else ():
@@ -179,32 +189,23 @@ def _place(settings: dict[str, str]) -> tuple[str, Path]:
     return name, target
 
 
-def _plan(name: str, settings: dict[str, str]) -> Plan:
-    if "WEIGHTS" not in settings:
-        kind = settings.get("KIND", "detector")
-        if kind not in KINDS:
-            raise StartupError(f"KIND: expected one of {', '.join(KINDS)}, got {describe(kind)}")
-        if useless := [key for key in _OF_WEIGHTS if key in settings]:
-            raise StartupError(
-                f"{', '.join(useless)}: for a weight file; a template takes NAME, KIND, LABELS, OUT and REPO"
-            )
-        labels = read_names(settings["LABELS"]) if "LABELS" in settings else ["bright area"]
-        return Plan(name, kind, make_labels(labels, "detect") if kind == "detector" else ())
-    if settings.get("KIND", "detector") != "detector":
-        raise StartupError("KIND: a function for a weight file is a detector; leave out WEIGHTS for a template")
+def _plan(name: str, settings: dict[str, str], workshop: Path) -> Plan:
+    kind = settings.get("KIND", "detector")
+    if kind not in KINDS:
+        raise StartupError(f"KIND: expected one of {', '.join(KINDS)}, got {describe(kind)}")
     own_names = read_names(settings["LABELS"]) if "LABELS" in settings else None
-    joints = settings.get("JOINTS", "")
-    hints = Hints(
-        layout=settings.get("LAYOUT"),
-        task=settings.get("TASK"),
-        classes=len(own_names) if own_names else None,
-        joints=(int(joints) if joints.isdecimal() else len(joints.split(","))) if joints else None,
-    )
-    facts = read_weights(Path(settings["WEIGHTS"]).expanduser(), hints, settings.get("IMAGE_SIZE"))
-    options: dict[str, str] = {key: settings[key] for key in ("LAYOUT", "TASK", "IMAGE_SIZE") if key in settings}
-    if own_names is not None and facts.names is not None:
-        options["LABELS_BY"] = "id"  # the labels are other names for the model's classes
-    return Plan(name, "detector", _labels(facts, own_names, settings), options, facts)
+    given = Given(settings.get("WEIGHTS", ""), kind, tuple(own_names) if own_names else None, settings)
+    if "WEIGHTS" not in settings:
+        given.refuse(*_OF_WEIGHTS, reason="for a weight file; a template takes NAME, KIND, LABELS, OUT and REPO")
+        labels = own_names or ["bright area"]
+        return Plan(name, kind, make_labels(labels, "detect") if kind == "detector" else ())
+    facts = read_model(given, workshop)
+    if kind != "detector":
+        given.refuse("LABELS", "TASK", "JOINTS", "EDGES", reason=f"for a detector, got KIND={kind}")
+        return Plan(name, kind, facts=facts)
+    # Labels that are other names for the model's classes.
+    options = {"LABELS_BY": "id"} if own_names is not None and facts.names is not None else {}
+    return Plan(name, kind, _labels(facts, own_names, settings), options, facts)
 
 
 def _labels(facts: Facts, own_names: list[str] | None, settings: dict[str, str]) -> list[dict[str, Any]]:
@@ -225,8 +226,17 @@ def _labels(facts: Facts, own_names: list[str] | None, settings: dict[str, str])
     return make_labels(names, facts.task, joints, read_edges(settings.get("EDGES", ""), joints))
 
 
-def _check(draft: Path, target: Path) -> None:
-    report = inspect_function(draft)
+def _lacking(plan: Plan) -> str:
+    """What keeps the function from being tried here, "" for nothing."""
+    if plan.facts is None:
+        return ""
+    if missing := collection.missing_packages(collection.COLLECTION / plan.facts.like):
+        return f"packages are missing here: {listed(missing, 4)}"
+    return "its weights are fetched when the image is built" if plan.facts.fetched else ""
+
+
+def _check(draft: Path, target: Path, *, run: bool) -> None:
+    report = inspect_function(draft, run=run)
     if not report.findings:
         return
     Printer(sys.stdout, colour=wants_colour(sys.stdout, dict(os.environ))).write(report)
@@ -243,7 +253,7 @@ def _limit_memory(draft: Path) -> None:
 def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
     """Writes the function's sample and its test, and draws a detector's reply; returns the number of its shapes."""
     environment = {}
-    if plan.facts is not None and plan.facts.files[0].suffix != ".pt":
+    if plan.facts is not None and plan.facts.files[0].suffix in (".onnx", ".xml"):
         # The one that its file names, so that the replies are the same everywhere.
         environment["ENGINE"] = "openvino" if plan.facts.files[0].suffix == ".xml" else "onnxruntime"
     write_sample(draft, plan.kind, picture, environment)
@@ -260,10 +270,16 @@ def _try(draft: Path, plan: Plan, picture: Path) -> tuple[int, Path | None]:
 def _report(made: Made, seconds: float) -> None:
     facts, place = made.plan.facts, shown(made.directory)
     if facts is not None:
-        size = f", input {facts.size_hw[1]} x {facts.size_hw[0]}" if facts.size_hw else ""
-        layout = f", layout {facts.layout}" if facts.layout else ""
-        print(f"{facts.files[0].name}: task {facts.task}, {_count(len(made.plan.labels), 'class', 'es')}{layout}{size}")
+        classes = _count(len(made.plan.labels), "class", "es") if made.plan.labels else ""
+        size = f"input {facts.size_hw[1]} x {facts.size_hw[0]}" if facts.size_hw else ""
+        task, layout = (
+            f"{word} {text}" if text else "" for word, text in (("task", facts.task), ("layout", facts.layout))
+        )
+        said = ", ".join(text for text in (task, classes, layout, size) if text) or f"a {made.plan.kind}"
+        print(f"{facts.title}: {said}; runs like serverless/{facts.like}")
     print(f"Made {place} in {seconds:.1f} s; tools.check found nothing that fails.")
+    if made.untried:
+        print(f"It was not tried: {made.untried}.")
     if made.drawing is not None:
         found = _count(made.shapes, "shape") if made.shapes else "nothing at this threshold"
         print(f"In the sample picture it finds {found}; drawn in {shown(made.drawing)}")
@@ -272,7 +288,8 @@ def _report(made: Made, seconds: float) -> None:
             f"\nThe labels for CVAT, also in {place}/labels.json; paste them into the Raw tab of the label constructor:\n"
         )
         print(json.dumps(json.loads((made.directory / "labels.json").read_text(encoding="utf-8")), ensure_ascii=False))
-    print(f"\nIts test: {place}/test_function.py, with the requests and replies of {place}/sample")
+    if not made.untried:
+        print(f"\nIts test: {place}/test_function.py, with the requests and replies of {place}/sample")
     if made.repository is not None:
         print(f"\nNext:  cd {shown(made.repository)}, then: make test, make serve; README.md says the rest")
         return

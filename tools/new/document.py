@@ -15,6 +15,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 _PLAIN = re.compile(r"[A-Za-z/][\w ./()+,'-]*[\w./()+]|[A-Za-z]")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 _INSTALL_REQUIREMENTS = "pip install --no-cache-dir --no-deps -r /opt/nuclio/requirements.txt"
+_FETCH_WEIGHTS = "python -m common.networks.weights /opt/nuclio"
 _CHOOSE_ENGINE = "python -m common.serving.choose /opt/nuclio"  # while the image is built: it starts sooner
 
 
@@ -33,9 +34,19 @@ class Document:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Defaults of the options, by name."""
     own_packages: bool = False
-    """Whether the image gets the packages of the function's own requirements.txt, which take their time to import."""
+    """Whether the image gets the packages of the function's own requirements.txt."""
+    fetched: bool = False
+    """Whether weights are fetched when the image is built."""
     memory: str = "4Gi"
     """The limit of the container."""
+    event_timeout: str = "30s"
+    """After which a worker is killed that has not answered."""
+    readiness_seconds: int = 120
+    """In which the function has to be ready."""
+    workers: int = 2
+    """How many processes."""
+    worker_wait_ms: int = 10000
+    """How long a request waits for a worker, in milliseconds."""
     commented: bool = False
     """Whether to keep the comments of the template."""
 
@@ -56,8 +67,10 @@ class Document:
             "kind": self.kind,
             "description": scalar(self.description),
             "annotations": fill(annotations, {"labels": label_lines(self.labels)}),
-            "event_timeout": "60s" if self.own_packages else "30s",
-            "readiness_seconds": "180" if self.own_packages else "120",
+            "event_timeout": self.event_timeout,
+            "readiness_seconds": str(self.readiness_seconds),
+            "workers": str(self.workers),
+            "worker_wait_ms": str(self.worker_wait_ms),
             "options_remark": f"# {self.options_remark}",
             "environment": "\n".join(environment),
             "base_image": self.base_image,
@@ -68,6 +81,7 @@ class Document:
 
     def _directives(self) -> str:
         commands = [_INSTALL_REQUIREMENTS] if self.own_packages else []
+        commands += [_FETCH_WEIGHTS] if self.fetched else []
         if self.base_image == "cvat.onnx.base" and not self.commented:
             commands.append(_CHOOSE_ENGINE)
         lines = [f"\n        - kind: RUN\n          value: {command}" for command in commands]

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config import KindName, read_yaml
 from common.cvat.labels import parse_labels
-from tools.collection import COLLECTION, ROOT
+from tools.collection import COLLECTION
 from tools.new.document import TEMPLATES, Document, fill, kinds, read_template
-from tools.new.weights import Facts
+from tools.new.facts import Facts
 
 _MAIN = COLLECTION / "opencv" / "grabcut" / "main.py"
-_PACKAGED, _EXPORTED = COLLECTION / "pytorch" / "ultralytics" / "yolo", COLLECTION / "onnx" / "yolo"
-_HANDLER = (
-    'from common.networks.exported.handler import ExportedDetector as ModelHandler\n\n__all__ = ["ModelHandler"]\n'
-)
 _WHAT = {"detect": "boxes", "segment": "masks", "pose": "skeletons", "obb": "rotated boxes", "classify": "tags"}
+_PURPOSE = {"tracker": "Follows objects from frame to frame", "reid": "Finds objects of one frame again in the next"}
+# Options of the collection's functions that a new one doesn't take: it has one variant, and its layout's own overlap.
+_OF_THE_COLLECTION = ("VARIANT", "MODEL_PATH", "IOU", "LABELS_BY")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Plan:
     """A function to make."""
 
     name: str
-    kind: str
+    kind: KindName
     labels: Sequence[Mapping[str, Any]] = ()
     """Of a detector, as JSON values."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -74,57 +74,72 @@ def set_memory_limit(folder: Path, limit: str) -> None:
 def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:
     for file in facts.files:
         shutil.copyfile(file, folder / file.name)
-    packaged = facts.files[0].suffix == ".pt"
-    environment = {"THRESHOLD": "0.35"}
-    if facts.task == "classify":
-        environment |= {"THRESHOLD": "0.25", "TOP": "5"}
-    else:
-        environment |= {"MAX_DET": "300"} | ({"JOINT_THRESHOLD": "0.5"} if facts.task == "pose" else {})
-    environment |= {**plan.options, "DEVICE": "cpu"} | ({} if packaged else {"ENGINE": "auto"})
+    like = COLLECTION / facts.like
+    spec = read_yaml(like / "function.yaml")["spec"]
+    trigger = next(iter(spec["triggers"].values()))
     document = Document(
         name=plan.name,
         kind=plan.kind,
-        description=f"Finds {_kinds(plan.labels)} as {_WHAT[facts.task]} ({facts.files[0].name})",
-        base_image="cvat.pytorch.base" if packaged else "cvat.onnx.base",
+        description=f"{_purpose(plan, facts)} ({facts.title})",
+        base_image=facts.base_image or spec["build"]["baseImage"],
         options_remark="All options: README.md",
         labels=plan.labels,
-        environment=environment,
-        own_packages=packaged,
+        environment=_environment(spec, {**facts.options, **plan.options}),
+        own_packages=(like / "requirements.txt").is_file(),
+        fetched=bool(facts.fetched),
+        event_timeout=spec["eventTimeout"],
+        readiness_seconds=spec["readinessTimeoutSeconds"],
+        workers=trigger["numWorkers"],
+        worker_wait_ms=trigger["workerAvailabilityTimeoutMilliseconds"],
     )
     (folder / "function.yaml").write_text(document.text(), encoding="utf-8")
-    if packaged:
-        for name in ("model_handler.py", "requirements.txt"):
-            shutil.copyfile(_PACKAGED / name, folder / name)
-    else:
-        (folder / "model_handler.py").write_text(_HANDLER, encoding="utf-8")
-    (folder / "weights.yaml").write_text(_catalog(facts.files), encoding="utf-8")
+    for file in like.glob("*.py"):
+        if file.name != "main.py":
+            shutil.copyfile(file, folder / file.name)
+    if document.own_packages:
+        shutil.copyfile(like / "requirements.txt", folder / "requirements.txt")
+    (folder / "weights.yaml").write_text(_catalog(facts), encoding="utf-8")
     (folder / "README.md").write_text(_readme(plan, facts, document), encoding="utf-8")
 
 
-def _catalog(files: Sequence[Path]) -> str:
+def _environment(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The options of a new function: those of the one it is like, changed and completed by its own."""
+    usual = {entry["name"]: str(entry["value"]) for entry in spec.get("env", ())}
+    last = {name: usual.pop(name) for name in ("DEVICE", "ENGINE") if name in usual}
+    kept = {name: value for name, value in usual.items() if name not in _OF_THE_COLLECTION}
+    return {**kept, **given, **{name: given.get(name, value) for name, value in last.items()}}
+
+
+def _purpose(plan: Plan, facts: Facts) -> str:
+    return _PURPOSE.get(plan.kind) or f"Finds {_kinds(plan.labels)} as {_WHAT[facts.task]}"
+
+
+def _catalog(facts: Facts) -> str:
     lines = ["default: own", "variants:", "  own:", "    files:"]
-    for file in files:
+    for file in facts.files:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         lines += [f"      - path: {json.dumps(file.name)}", f"        sha256: {digest}"]
-    return "\n".join([*lines, f"    entry: {json.dumps(files[0].name)}", ""])
+    for fetched in facts.fetched:
+        known = {"url": fetched.url, "sha256": fetched.sha256, "size": fetched.size}
+        lines.append(f"      - path: {json.dumps(fetched.path)}")
+        lines += [f"        {key}: {value}" for key, value in known.items() if value is not None]
+    entry = facts.files[0].name if facts.entry is None else facts.entry
+    return "\n".join([*lines, f"    entry: {json.dumps(entry)}", ""])
 
 
 def _readme(plan: Plan, facts: Facts, document: Document) -> str:
-    licence = (
-        "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this "
-        "one only where that licence, or one that you have bought, allows it."
-        if facts.ultralytics
-        else "Unknown: the file doesn't say."
-    )
+    model = [f"layout {facts.layout}" if facts.layout else "", f"task {facts.task}" if facts.task else ""]
+    what = ", ".join(part for part in model if part)
     values = {
         "title": document.title,
         "description": document.description,
-        "file": facts.files[0].name,
-        "model": f"{f'layout {facts.layout}, ' if facts.layout else ''}task {facts.task}",
-        "licence": licence,
+        "weights": f"`{facts.title}`{f', {what}' if what else ''}; "
+        + ("fetched when the image is built" if facts.fetched else "in this directory"),
+        "licence": facts.licence,
+        "labels": read_template("README.labels.md") if plan.labels else "",
         "options": "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items()),
-        "packaged": (_PACKAGED if document.own_packages else _EXPORTED).relative_to(ROOT).as_posix(),
+        "like": f"serverless/{facts.like}",
     }
     return fill(read_template("README.weights.md"), values)
 

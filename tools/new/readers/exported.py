@@ -1,0 +1,70 @@
+"""Detectors and classifiers exported to ONNX or OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
+from tools.new.readers.reader import Reader
+
+_SUFFIXES = (".onnx", ".xml")
+ULTRALYTICS_LICENCE = (
+    "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this one "
+    "only where that licence, or one that you have bought, allows it."
+)
+_OPTIONS = ("LAYOUT", "TASK", "IMAGE_SIZE")
+
+
+def read_exported(path: Path, given: Given) -> Facts:
+    """Opens an exported file and reads what it says about its model.
+
+    Args:
+        path: An .onnx or .xml file, or the folder with one.
+        given: What the command line says; its WEIGHTS is not looked at.
+
+    Raises:
+        StartupError: The file can't be served; with what to do about it.
+    """
+    from common.networks.exported.model import ExportedModel, model_file
+
+    file = model_file(path)
+    engine = "openvino" if file.suffix == ".xml" else "onnxruntime"
+    model = ExportedModel(file, engine=engine, hints=given.hints, image_size=given.settings.get("IMAGE_SIZE"))
+    layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
+    return Facts(
+        files=(file, *_beside(file)),
+        like=f"onnx/yolo/{layout.task}",
+        options={name: given.settings[name] for name in _OPTIONS if name in given.settings},
+        licence=ULTRALYTICS_LICENCE if metadata.task is not None else UNKNOWN_LICENCE,
+        task=layout.task,
+        names=model.names,
+        classes=dimensions.classes,
+        size_hw=model.size_hw,
+        joints=dimensions.joints[0] if dimensions.joints else None,
+        joint_names=metadata.joint_names,
+        layout=layout.name,
+    )
+
+
+def _beside(file: Path) -> list[Path]:
+    """The other files of a model that are there."""
+    if file.suffix == ".xml":
+        others = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
+    else:
+        others = [file.with_name(file.name + ".data")]  # weights of over 2 GB are in a separate file
+    return [other for other in others if other.is_file()]
+
+
+def _recognises(given: Given) -> bool:
+    path = given.path
+    if given.kind != "detector":
+        return False
+    return path.is_dir() if path.suffix not in _SUFFIXES else path.exists()
+
+
+def _read(given: Given, workshop: Path) -> Facts:
+    given.refuse("DETECTOR", reason="for a pose network that needs one")
+    return read_exported(given.path, given)
+
+
+READER = Reader(".onnx, OpenVINO's .xml or its folder", ("detector",), _recognises, _read)

@@ -166,7 +166,7 @@ def test_obb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_classify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = np.zeros((1, 1000), np.float32)
-    scores[0, [3, 134, 517, 999]] = [0.2, 0.35, 0.3, 0.1]
+    scores[0, [3, 134, 517, 999]] = [0.2, 0.4, 0.3, 0.1]
     # The published files write their names with underscores.
     names = [name.replace(" ", "_") for name in labels_of("onnx/yolo/classify")]
     model = constant_model(tmp_path / "m.onnx", {"o": scores}, metadata=said("classify", names))
@@ -209,7 +209,7 @@ def test_a_model_that_is_not_the_labels_is_refused(tmp_path: Path, monkeypatch: 
         StartupError, match=r"no class named person, .*; its 2 classes: scratch, dent.*make new WEIGHTS="
     ):
         ask("onnx/yolo/detect", other, monkeypatch)
-    scores = np.zeros((1, 80), np.float32)
+    scores = np.full((1, 80), 1 / 80, np.float32)
     tags = constant_model(tmp_path / "t.onnx", {"o": scores}, metadata=said("classify", labels_of("onnx/yolo/detect")))
     with pytest.raises(StartupError, match=r"task is classify; function\.yaml's labels for it are of type tag or any"):
         ask("onnx/yolo/detect", tags, monkeypatch)

@@ -11,6 +11,7 @@ from common.errors import StartupError
 from common.networks.engine import Array
 
 _TOLERANCE = 0.01  # arithmetic of 16 bits can exceed 1 by its rounding
+_LARGEST_NORMALISED = 4.0  # an anchor of YOLOR is up to three times as long as its input
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,14 +94,17 @@ class Candidates:
         found = self._detections(places, best, classes)
         return found if self.objectness is None else found.take(best >= threshold)
 
-    def check(self, classes: int | None) -> None:
+    def check(self, classes: int | None, *, normalised: bool = False, distribution: bool = False) -> None:
         """Checks that the values can be what the layout takes them for.
 
         Args:
             classes: How many classes the model has, None when that is unknown.
+            normalised: Whether the boxes are parts of the input's sides.
+            distribution: Whether the scores add up to 1.
 
         Raises:
-            StartupError: Values are not finite, scores are outside 0 to 1, or class indices are no such indices.
+            StartupError: Values are not finite, scores are outside 0 to 1 or don't add up to 1, normalised boxes are in
+                pixels, or class indices are no such indices.
         """
         parts = {"boxes": self.boxes, "scores": self.scores, "objectness": self.objectness, "angles": self.angles}
         for name, values in parts.items():
@@ -113,6 +117,10 @@ class Candidates:
             low, high = float(values.min()), float(values.max())
             if low < -_TOLERANCE or high > 1 + _TOLERANCE:
                 raise StartupError(f"the {name} should be probabilities from 0 to 1, but are {low:.4g} to {high:.4g}")
+        if distribution and abs(total := float(np.sum(self.scores, dtype=np.float64)) - 1) > _TOLERANCE:
+            raise StartupError(f"the scores of all classes should add up to 1, but add up to {total + 1:.4g}")
+        if normalised and self.boxes.size and (high := float(np.abs(self.boxes).max())) > _LARGEST_NORMALISED:
+            raise StartupError(f"the boxes should be parts of the input's sides, 0 to 1, but reach {high:.4g}")
         for name, indices, end in (("class", self.classes, classes), ("image", self.images, None)):
             if indices is None or not indices.size:
                 continue

@@ -61,6 +61,8 @@ class OutputLayout:
     """Whether boxes are parts of the input's sides, not its pixels."""
     multiple_classes: bool = False
     """Whether a candidate can be a detection of several classes."""
+    distribution: bool = False
+    """Whether the scores of all candidates add up to 1, unless the layout is set by hand."""
     lowest_score: float = 0.0
     """Under this score nothing is a detection, whatever the threshold."""
     suppression: Suppression | None = None

@@ -94,7 +94,11 @@ def _problem(
     layout: OutputLayout, dimensions: Dimensions, file: Signature, outputs: Sequence[Array]
 ) -> StartupError | None:
     try:
-        layout.read(outputs, dimensions).check(dimensions.classes if file.classes is None else file.classes)
+        layout.read(outputs, dimensions).check(
+            dimensions.classes if file.classes is None else file.classes,
+            normalised=layout.normalised,
+            distribution=layout.distribution and not file.by_hand,
+        )
     except StartupError as error:
         return error
     return None

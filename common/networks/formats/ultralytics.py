@@ -107,6 +107,7 @@ CLASSIFY = OutputLayout(
     match=_match_classify,
     read=_read_classify,
     box_format="xyxy",
+    distribution=True,
     preparation=Preparation(placement=Placement.CROPPED),
 )
 

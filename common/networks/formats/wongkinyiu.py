@@ -44,7 +44,9 @@ ROWS = tuple(
 
 def _match_end2end(file: Signature) -> Dimensions | None:
     fits = len(file.outputs) == 1 and len(file.shapes[0]) == 2 and file.shapes[0][1] == 7
-    return Dimensions(file.classes) if fits and file.task in ("detect", None) else None
+    # Other detectors have rows of seven in another order, which an example without detections can't tell apart.
+    known = file.by_hand or (file.names == ["output"] and [port.name for port in file.inputs] == ["images"])
+    return Dimensions(file.classes) if fits and known and file.task in ("detect", None) else None
 
 
 def _read_end2end(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:

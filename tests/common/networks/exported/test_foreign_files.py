@@ -48,6 +48,12 @@ def boxes_and_score(*shape: int) -> NDArray[np.float32]:
     return table
 
 
+def rows_of_seven(order: str) -> NDArray[np.float32]:
+    """A detection in the rows of another detector than YOLOv7: box b, score s, class c, image i."""
+    parts = {"b": [8, 20, 24, 32], "s": [0.9], "c": [1], "i": [0]}
+    return np.array([[value for part in order for value in parts[part]]], np.float32)
+
+
 FOREIGN: dict[str, dict[str, NDArray[Any]]] = {
     "DETR of transformers": {"logits": logits(1, 100, 92), "pred_boxes": shares(1, 100, 4)},
     # As many queries as the grids of a YOLOR have anchors, and classes like its.
@@ -72,6 +78,18 @@ FOREIGN: dict[str, dict[str, NDArray[Any]]] = {
         "scores": shares(20),
         "masks": shares(20, 1, 64, 64),
     },
+    # Rows as wide as YOLOv7's, in another order; without a detection nothing but the names tells them apart.
+    "YOLO-NAS": {"graph2_flat_predictions": rows_of_seven("ibsc")},
+    "YOLO-NAS, nothing found": {"graph2_flat_predictions": rows_of_seven("ibsc")[:0]},
+    "SSD, rows alone": {"detections": rows_of_seven("icsb")[:0]},
+    "YOLO-NAS, raw": {"boxes": shares(1, 84, 4) * 64, "scores": shares(1, 84, 3)},
+    "YOLOX": {"output": np.concatenate([shares(1, 84, 4) * 64, shares(1, 84, 3)], axis=2)},
+    "YOLOv4 in PyTorch": {"boxes": shares(1, 252, 1, 4), "confs": shares(1, 252, 2)},
+    "PP-YOLOE": {"boxes": shares(1, 84, 4) * 64, "scores": shares(1, 2, 84)},
+    "SimCC": {"simcc_x": shares(1, 17, 128), "simcc_y": shares(1, 17, 128)},
+    "heat maps": {"heatmap": shares(1, 17, 16, 16)},
+    "keypoints": {"keypoints": shares(1, 300, 6) * 64},
+    "anchors and scores in pixels": {"scores": shares(1, 252, 2), "boxes": shares(1, 252, 4) * 64},
     "classifier, logits": {"logits": logits(1, 1000)},
     "classifier, probabilities": {"probabilities": softmax(1, 1000)},
     "classifier of 7": {"prob": softmax(1, 7)},
@@ -114,6 +132,26 @@ def test_labels_do_not_make_a_file_what_it_is_not(tmp_path: Path, kind: str, nam
             "scores should be probabilities from 0 to 1, but",
         ),
         ({"o": logits(1, 252, 7)}, NAMES, Hints(), "layout yolov5 .* scores should be probabilities"),
+        # Logits can all be from 0 to 1.
+        (
+            {"o": shares(1, 4)},
+            None,
+            Hints(task="classify"),
+            "layout classify .* scores of all classes should add up to 1",
+        ),
+        (
+            {"scores": shares(1, 252, 2), "boxes": shares(1, 252, 4) * 64},
+            None,
+            Hints(),
+            "layout yolor .* boxes should be parts of the input's sides, 0 to 1, but reach 6",
+        ),
+        (
+            {"o": boxes_and_score(1, 300, 6)},
+            NAMES | {"task": "detect", "head": "RTDETRDecoder"},
+            Hints(),
+            "layout rtdetr .* boxes should be parts",
+        ),
+        ({"o": rows_of_seven("ibsc")}, None, Hints(layout="yolov7-end2end"), "class indices should be whole numbers"),
         ({"o": logits(1, 1000)}, None, Hints(layout="classify"), "layout classify .* scores should be probabilities"),
         (
             {"logits": logits(1, 100, 92), "pred_boxes": shares(1, 100, 4)},

@@ -234,6 +234,8 @@ def test_what_is_set_by_hand_decides() -> None:
         ({"output0": (1, 84, 8400)}, ultralytics("segment"), "fit none"),
         ({"output0": (1, 10)}, ultralytics("classify", TWO), "fit none"),
         ({"output0": (1, 84, 8400)}, ultralytics("detect", head="RTDETRDecoder"), "fit none"),
+        # Rows of seven of another network than YOLOv7.
+        ({"graph2_flat_predictions": (0, 7)}, Metadata(), "fit none"),
         # Tasks that CVAT has no shapes for, and things that are no detectors.
         ({"output0": (1, 640, 640)}, Metadata(task="semantic"), "task is semantic; served here: detect"),
         ({"embedding": (1, 512)}, Metadata(task="detect", names=COCO), "fit none"),

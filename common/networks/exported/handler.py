@@ -11,6 +11,7 @@ from common.config import FunctionConfig
 from common.cvat.labels import Labels
 from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
+from common.networks.formats.preparation import InputOptions
 from common.networks.formats.signature import Hints
 from common.networks.results import check_types, class_labels, to_shapes
 from common.networks.runtime import threads_per_worker
@@ -36,6 +37,10 @@ class ExportedDetector:
         layout: What the file's outputs mean, where the file doesn't say: the name of a layout, or auto.
         task: What the network is for, where the file doesn't say.
         image_size: "640" or "384x640" (height x width), for files whose input size is free.
+        color: rgb or bgr, the order in which the network takes the channels; empty: as its layout has it.
+        mean: What is subtracted from each channel, 0 to 255, in that order: three numbers. Empty: as its layout has it.
+        std: What the channels are divided by: three numbers.
+        resize: center, corner or stretch: where the image lies in the input. Empty: as its layout has it.
         iou: How much boxes of one class may overlap, 0 to 1; None for the layout's own.
         max_det: The most results of an image.
         agnostic: Whether boxes of different classes suppress each other too.
@@ -59,6 +64,10 @@ class ExportedDetector:
         layout: str = "auto",
         task: str | None = None,
         image_size: str | None = None,
+        color: str = "",
+        mean: str = "",
+        std: str = "",
+        resize: str = "",
         iou: float | None = None,
         max_det: int = 300,
         agnostic: bool = False,
@@ -78,14 +87,20 @@ class ExportedDetector:
             threads=threads_per_worker(config.workers),
             image_size=image_size,
             hints=_hints(config.labels, layout, task),
+            taken=InputOptions(color, mean, std, resize),
         )
         found_task, dimensions = self._model.layout.task, self._model.dimensions
         check_types(config.labels, found_task, dimensions.joints)
-        self._labels = class_labels(config.labels, self._model.names, dimensions.classes, labels_by == "id")
-        classes = len(self._model.names) if self._model.names else dimensions.classes
-        if classes is not None and classes > len(self._labels):
+        names = None if labels_by == "id" else self._model.names
+        first = dimensions.first_class
+        classes = len(self._model.names) + first if self._model.names else dimensions.classes
+        labels = class_labels(config.labels, names, classes, names is None)
+        self._labels = {(index if names is None else index + first): label for index, label in labels.items()}
+        if classes is not None and classes - first > len(self._labels):
             _LOG.warning(
-                "The model has %d classes, %d of them have a label; the others are left out", classes, len(self._labels)
+                "The model has %d classes, %d of them have a label; the others are left out",
+                classes - first,
+                len(self._labels),
             )
         self._iou, self._agnostic, self._joint_threshold = iou, agnostic, joint_threshold
         self._most = top if found_task == "classify" else max_det

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from common.networks.formats.detections import Detections
 from common.networks.formats.image_input import ImageInput, read_size
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import Metadata
+from common.networks.formats.preparation import InputOptions
 from common.networks.formats.registry import LAYOUTS, UNREADABLE, find_layout
 from common.networks.formats.signature import Dimensions, Hints, Signature
 from common.networks.results import Found
@@ -39,6 +41,7 @@ class ExportedModel:
         threads: As for `open_engine`.
         image_size: "640" or "384x640" (height x width) for files whose input size is free.
         hints: What is known apart from the file.
+        taken: How the network takes an image, where it is not as its layout has it.
         layouts: The layouts to choose from.
 
     Raises:
@@ -64,6 +67,7 @@ class ExportedModel:
         threads: int = 1,
         image_size: str | None = None,
         hints: Hints | None = None,
+        taken: InputOptions | None = None,
         layouts: Sequence[OutputLayout] = LAYOUTS,
     ):
         import cv2
@@ -73,16 +77,17 @@ class ExportedModel:
         self.path = model_file(Path(path))
         self._further = {name: make for layout in layouts for name, make in layout.further_inputs.items()}
         rewritten = (layout.rewrite(self.path) for layout in layouts if layout.rewrite)
+        opened = partial(
+            open_engine,
+            next((content for content in rewritten if content is not None), self.path),
+            device=device,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            example=lambda opened: _example(opened, self._image_input(opened, wanted_hw), self._further),
+        )
         try:
-            self._engine = open_engine(
-                next((content for content in rewritten if content is not None), self.path),
-                device=device,
-                engine=engine,
-                precision=precision,
-                threads=threads,
-                example=lambda opened: _example(opened, self._image_input(opened, wanted_hw), self._further),
-                fixed=True,
-            )
+            self._engine = opened(fixed=True)
         except StartupError as error:
             content = self.path.read_bytes()
             for unreadable in UNREADABLE:
@@ -95,6 +100,11 @@ class ExportedModel:
             self.layout, self.dimensions = self._recognise(hints or Hints(), layouts)
         except StartupError as error:
             raise StartupError(f"{self.path}: {error}") from error
+        preparation = self.layout.prepare_for(self.path) if self.layout.prepare_for else self.layout.preparation
+        self._preparation = preparation.with_options(taken or InputOptions())
+        self._any_size = self.layout.any_size and self._image.free
+        if self._any_size:
+            self._engine = opened(fixed=False)
         if self.metadata.nms:
             _LOG.warning(
                 "%s was exported with nms=True: it drops everything under the confidence of its export (0.25 unless set) "
@@ -159,7 +169,8 @@ class ExportedModel:
         Args:
             image_hw: Height and width of the image, pixels; what follows is ignored.
         """
-        return self.layout.preparation.fit((image_hw[0], image_hw[1]), self.size_hw)
+        size_hw = image_hw[0], image_hw[1]
+        return self._preparation.fit(size_hw, size_hw if self._any_size else self.size_hw)
 
     def prepare(self, image: NDArray[np.uint8], letterbox: Letterbox) -> list[Array]:
         """The network's inputs for an image, in the file's order.
@@ -169,8 +180,8 @@ class ExportedModel:
             letterbox: How it lies in the input, from `fit`.
         """
         taken = self._image
-        planes = self.layout.preparation.planes(image, letterbox, taken.channels, taken.dtype)
-        return _inputs(self._engine.inputs, taken, planes, letterbox, self.layout.further_inputs)
+        planes = self._preparation.planes(image, letterbox, taken.channels, taken.dtype)
+        return _inputs(self._engine.inputs, taken, taken.filled(planes), letterbox, self.layout.further_inputs)
 
     def _image_input(self, engine: Engine, wanted_hw: tuple[int, int] | None) -> ImageInput:
         metadata = Metadata.read(engine.metadata)
@@ -228,7 +239,7 @@ class ExportedModel:
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         detections, boxes = detections.take(keep), boxes[keep]
         if self.dimensions.masks is not None:
-            masks = self.layout.masks(outputs[self.dimensions.masks][0], detections.extra, boxes, letterbox)
+            masks = self.layout.masks(outputs[self.dimensions.masks], detections.extra, boxes, letterbox)
             some = np.array([bool(mask.bitmap.size) for mask in masks], np.bool_)
             masks = [mask for mask in masks if mask.bitmap.size]
             return Found(detections.scores[some], detections.classes[some], boxes[some], masks=tuple(masks))
@@ -279,6 +290,6 @@ def _example(engine: Engine, image: ImageInput, further: _FurtherInputs) -> list
 
 
 def _inputs(
-    ports: Sequence[Tensor], image: ImageInput, planes: Array, letterbox: Letterbox, further: _FurtherInputs
+    ports: Sequence[Tensor], image: ImageInput, batch: Array, letterbox: Letterbox, further: _FurtherInputs
 ) -> list[Array]:
-    return [image.filled(planes) if i == image.index else further[port.name](letterbox) for i, port in enumerate(ports)]
+    return [batch if i == image.index else further[port.name](letterbox) for i, port in enumerate(ports)]

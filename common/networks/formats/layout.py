@@ -24,7 +24,7 @@ from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
 MaskDecoder = Callable[[Array, NDArray[np.float32], NDArray[np.float64], Letterbox], list[Mask]]
-"""(output of the first image, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> N masks in the image."""
+"""(the output, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> N masks in the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class OutputLayout:
     """Makes the masks of detections from the output `Dimensions.masks`, where there is one: the task is to segment."""
     preparation: Preparation = field(default_factory=Preparation)
     """How an image becomes the input."""
+    prepare_for: Callable[[Path], Preparation] | None = None
+    """How an image becomes the input of a file, where files beside it say so; takes precedence over `preparation`."""
+    any_size: bool = False
+    """Whether the network resizes the image itself: an input of free size takes each image at its own size."""
     further_inputs: Mapping[str, Callable[[Letterbox], Array]] = field(default_factory=dict)
     """What the inputs besides the image take, by name, for an image that lies so in the input."""
     rewrite: Callable[[Path], bytes | None] | None = None

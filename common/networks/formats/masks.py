@@ -17,7 +17,7 @@ _RESIZE_GAIN = 8  # how much faster OpenCV enlarges a picture as a whole than fr
 
 
 def masks_in_boxes(
-    prototypes: NDArray[np.floating],
+    output: NDArray[np.floating],
     coefficients: NDArray[np.float32],
     boxes_xyxy: NDArray[np.float64],
     letterbox: Letterbox,
@@ -28,7 +28,7 @@ def masks_in_boxes(
     prototypes under a box is summed, and only the box is interpolated: a small object in a large image costs little.
 
     Args:
-        prototypes: (C, h, w) over the network's input.
+        output: (batch, C, h, w) prototypes over the network's input; those of the first image are used.
         coefficients: (N, C), how much of each prototype is in each object's mask.
         boxes_xyxy: (N, 4) pixels of the image, inside it.
         letterbox: How the image lies in the network's input.
@@ -36,8 +36,8 @@ def masks_in_boxes(
     Returns:
         N masks in pixels of the image; an empty one has a bitmap of 0 x 0.
     """
-    grid = _Grid.of(letterbox, prototypes.shape[1:])
-    tables = np.asarray(prototypes, np.float32)
+    grid = _Grid.of(letterbox, output.shape[2:])
+    tables = np.asarray(output[0], np.float32)
     return [
         _mask(tables, weights, [math.ceil(side) for side in box], grid)
         for weights, box in zip(coefficients, boxes_xyxy.tolist(), strict=True)

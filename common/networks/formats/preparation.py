@@ -1,8 +1,12 @@
-"""How an image becomes a network's input: where it lies in it, the order of its channels, the scale of its values."""
+"""How an image becomes a network's input: where it lies in it, the order of its channels, the scale of its values.
+
+Few files say how they take the image: what a layout assumes can be set by hand, by the options COLOR, MEAN, STD and RESIZE.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -10,7 +14,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image as PillowImage
 
+from common.errors import StartupError
 from common.vision.letterbox import PADDING, Letterbox, to_planes
+
+Color = tuple[float, float, float]
+"""A value for each channel, in the order of the input."""
 
 
 class Placement(Enum):
@@ -26,6 +34,25 @@ class Placement(Enum):
     """Only its middle, filling the input, as classifiers take it."""
 
 
+_UNSCALED = ((0, 0, 0), (1, 1, 1))
+PLACEMENTS = {"center": Placement.CENTERED, "corner": Placement.CORNER, "stretch": Placement.STRETCHED}
+"""The values of RESIZE."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What is set by hand about how a network takes an image; empty: as its layout has it."""
+
+    color: str = ""
+    """The option COLOR, the order of the channels: rgb or bgr."""
+    mean: str = ""
+    """The option MEAN, subtracted from the channels (0 to 255): a number for each, in the order of the input."""
+    std: str = ""
+    """The option STD, what they are divided by."""
+    resize: str = ""
+    """The option RESIZE, where the image lies in the input: one of PLACEMENTS."""
+
+
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """The way from an image to a network's input."""
@@ -34,10 +61,38 @@ class Preparation:
     """Where the image lies in the input."""
     bgr: bool = False
     """Whether the channels are blue, green, red."""
-    mean: tuple[float, float, float] | None = None
-    """Subtracted from the channels, 0 to 255, in the order of the input; the padding is 0 then. None: 0."""
-    deviation: tuple[float, float, float] = (255, 255, 255)
+    mean: Color | None = None
+    """Subtracted from the channels, 0 to 255. None: 0."""
+    deviation: Color = (255, 255, 255)
     """What the channels are divided by where there is a mean; without one it is 255."""
+    padding: int | None = None
+    """The grey around the image, 0 to 255, as if it were part of it. None: 114, or the value 0 where there is a mean."""
+
+    def with_options(self, options: InputOptions) -> Preparation:
+        """The same with what is set by hand.
+
+        Args:
+            options: What is set.
+
+        Raises:
+            StartupError: An option is wrong.
+        """
+        color, resize = options.color.strip().lower(), options.resize.strip().lower()
+        mean, std = options.mean.strip(), options.std.strip()
+        StartupError.check(color in ("", "rgb", "bgr"), "COLOR", "rgb or bgr", color)
+        StartupError.check(resize in ("", *PLACEMENTS), "RESIZE", f"one of {', '.join(PLACEMENTS)}", resize)
+        if bool(mean) != bool(std):
+            raise StartupError("MEAN and STD: set both or neither; for values of 0 to 255: MEAN=0,0,0 and STD=1,1,1")
+        changed = self
+        if color:
+            changed = replace(changed, bgr=color == "bgr")
+        if resize:
+            changed = replace(changed, placement=PLACEMENTS[resize])
+        if mean:
+            deviation = _read_color(std, "STD")
+            StartupError.check(all(value > 0 for value in deviation), "STD", "numbers above 0", std)
+            changed = replace(changed, mean=_read_color(mean, "MEAN"), deviation=deviation)
+        return changed
 
     def fit(self, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Letterbox:
         """How an image lies in the input.
@@ -67,20 +122,37 @@ class Preparation:
         if self.placement is Placement.CROPPED:
             pixels, inside = _center_crop(image, letterbox.size_hw), (slice(None), slice(None))
         else:
-            pixels = letterbox.apply(image, padding=PADDING if self.mean is None else 0)
-            height, width = letterbox.inner_hw
-            inside = np.s_[letterbox.top : letterbox.top + height, letterbox.left : letterbox.left + width]
+            inside = np.s_[:, :]
+            pixels = letterbox.apply(image, padding=PADDING if self.padding is None else self.padding)
+            if self.padding is None:
+                height, width = letterbox.inner_hw
+                inside = np.s_[letterbox.top : letterbox.top + height, letterbox.left : letterbox.left + width]
         if channels == 1:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
         elif self.bgr:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        if self.mean is None:
+        if self.mean is None and np.issubdtype(dtype, np.floating):
             return to_planes(pixels, dtype)
         planes: NDArray[Any] = np.zeros((1, channels, *letterbox.size_hw), dtype)
-        mean, deviation = np.array([self.mean, self.deviation], np.float32)
+        if self.mean is None or (self.mean, self.deviation) == _UNSCALED:
+            planes[(0, slice(None), *inside)] = pixels[inside].transpose(2, 0, 1)
+            return planes
+        mean, deviation = np.array([self.mean, self.deviation], np.float32)[:, :channels]
         values = (pixels[inside].astype(np.float32) - mean) / deviation
         planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
         return planes
+
+
+def _read_color(text: str, option: str) -> Color:
+    numbers = re.split(r"[\s,]+", text.strip().strip("[]()"))
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError:
+        values = []
+    fits = len(values) in (1, 3) and all(np.isfinite(values))
+    StartupError.check(fits, option, "three numbers with commas between them, on a scale of 0 to 255", text)
+    first, second, third = values if len(values) == 3 else values * 3
+    return first, second, third
 
 
 def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

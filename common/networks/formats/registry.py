@@ -86,16 +86,16 @@ def find_layout(
 
 
 def _match(layout: OutputLayout, file: Signature) -> Dimensions | None:
-    further = {port.name for port in file.inputs if len(port.shape) != 4}
-    return layout.match(file) if further == set(layout.further_inputs) else None
+    return layout.match(file) if file.further_inputs == set(layout.further_inputs) else None
 
 
 def _problem(
     layout: OutputLayout, dimensions: Dimensions, file: Signature, outputs: Sequence[Array]
 ) -> StartupError | None:
     try:
+        named = None if file.classes is None else file.classes + dimensions.first_class
         layout.read(outputs, dimensions).check(
-            dimensions.classes if file.classes is None else file.classes,
+            dimensions.classes if named is None else named,
             normalised=layout.normalised,
             distribution=layout.distribution and not file.by_hand,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.networks.engine import Tensor
+from common.networks.formats.image_input import image_port
 from common.networks.formats.metadata import Metadata
 
 # Strides of the networks' grids, whose cells are counted to recognise outputs with a row or a column for each.
@@ -46,6 +47,8 @@ class Dimensions:
     """(How many joints, values of each) of a pose."""
     parts: tuple[int, ...] = ()
     """Indices of the outputs that `OutputLayout.read` takes, in the layout's own order; for layouts of several outputs."""
+    first_class: int = 0
+    """The index of the first class: 1 where 0 is the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Signature:
     def by_hand(self) -> bool:
         """Whether LAYOUT names the layout: then the shapes alone decide whether it fits."""
         return self.hints.layout is not None
+
+    @property
+    def further_inputs(self) -> set[str]:
+        """The names of the inputs besides the image."""
+        image = image_port(self.inputs)
+        return {port.name for i, port in enumerate(self.inputs) if i != image}
 
     @property
     def names(self) -> list[str]:

@@ -390,9 +390,9 @@ def test_refuses_what_only_tensorrt_has(tmp_path: Path, engine: str) -> None:
 
 
 def test_refuses_other_inputs_and_files(tmp_path: Path) -> None:
-    last = constant_model(tmp_path / "last.onnx", {"o": columns(6)}, input_shape=(1, 64, 64, 3))
-    with pytest.raises(StartupError, match=r"3 channels \(RGB\) or 1 \(grey\), first, got \(1, 64, 64, 3\)"):
-        ExportedModel(last)
+    four = constant_model(tmp_path / "four.onnx", {"o": columns(6)}, input_shape=(1, 4, 64, 64))
+    with pytest.raises(StartupError, match=r"3 channels \(colour\) or 1 \(grey\), first or last, got \(1, 4, 64, 64\)"):
+        ExportedModel(four)
     vector = constant_model(tmp_path / "vector.onnx", {"o": columns(6)}, input_shape=(1, 10))
     with pytest.raises(
         StartupError, match=r"expected one input that is an image .*Seen: inputs: images float32 \(1, 10\); outputs: o"

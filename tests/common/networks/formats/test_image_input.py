@@ -24,8 +24,9 @@ def test_free_sizes_are_set_by_hand_or_by_the_metadata() -> None:
     free = [port(None, None, None, None)]
     assert ImageInput.of(free, Metadata()).size_hw == (640, 640)
     assert ImageInput.of(free, Metadata(size_hw=(96, 64), channels=1)) == ImageInput(
-        0, 1, 1, (96, 64), np.dtype(np.float32)
+        0, 1, 1, (96, 64), np.dtype(np.float32), free=True
     )
+    assert not ImageInput.of(free, Metadata(), (32, 64)).free
     assert ImageInput.of(free, Metadata(size_hw=(96, 64)), (32, 128)).size_hw == (32, 128)
     assert ImageInput.of([port(1, 3, None, 64)], Metadata(size_hw=(96, 96))).size_hw == (96, 64)
     with pytest.raises(StartupError, match="IMAGE_SIZE is 32x32, but the file's input is fixed to 96x64"):
@@ -38,8 +39,21 @@ def test_the_image_is_the_input_of_four_dimensions() -> None:
     for ports in ([size], [port(1, 3, 64, 64), port(1, 3, 128, 128)], []):
         with pytest.raises(StartupError, match="expected one input that is an image"):
             ImageInput.of(ports, Metadata())
-    with pytest.raises(StartupError, match=r"3 channels \(RGB\) or 1 \(grey\), first, got \(1, 64, 64, 3\)"):
-        ImageInput.of([port(1, 64, 64, 3)], Metadata())
+    with pytest.raises(StartupError, match=r"3 channels \(colour\) or 1 \(grey\), first or last, got \(1, 4, 64, 64\)"):
+        ImageInput.of([port(1, 4, 64, 64)], Metadata())
+
+
+def test_the_order_of_the_axes() -> None:
+    last = ImageInput.of([port(1, 800, 1365, 3, dtype=np.uint8), port(1, 3, name="image_info")], Metadata())
+    assert (last.index, last.axes, last.channels, last.size_hw) == (0, "NHWC", 3, (800, 1365))
+    planes = np.arange(3 * 800 * 1365, dtype=np.uint8).reshape(1, 3, 800, 1365)
+    np.testing.assert_array_equal(last.filled(planes), planes.transpose(0, 2, 3, 1))
+    assert last.example().shape == (1, 800, 1365, 3) and last.example().max() > 250
+    single = ImageInput.of([port(3, None, None)], Metadata())
+    assert (single.axes, single.batch, single.size_hw, single.free) == ("CHW", 1, (640, 640), True)
+    assert single.filled(planes).shape == (3, 800, 1365)
+    with pytest.raises(StartupError, match="expected one input that is an image"):
+        ImageInput.of([port(1, 197, 768)], Metadata())  # tokens
 
 
 def test_the_example_is_noise_and_the_same_each_time() -> None:

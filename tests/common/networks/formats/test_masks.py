@@ -29,7 +29,7 @@ def test_as_ultralytics(image_hw: tuple[int, int]) -> None:
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     boxes[0], boxes[1] = (0, 0, width, height), (0.4, 0.4, 0.6, 0.6)
     letterbox = Letterbox.fit(image_hw, (320, 320))
-    ours = masks_in_boxes(prototypes, coefficients, boxes, letterbox)
+    ours = masks_in_boxes(prototypes[None], coefficients, boxes, letterbox)
     theirs = process_mask_native(
         torch.from_numpy(prototypes), torch.from_numpy(coefficients), torch.from_numpy(boxes), image_hw
     ).numpy()
@@ -47,6 +47,6 @@ def test_an_empty_mask_and_an_empty_box() -> None:
     letterbox = Letterbox.fit((64, 64), (64, 64))
     prototypes = np.full((1, 16, 16), -1, np.float32)
     boxes = np.array([[5, 5, 20, 20], [5.2, 5.2, 5.8, 5.8], [0, 0, 64, 64]])
-    masks = masks_in_boxes(prototypes, np.array([[1], [-1], [-1]], np.float32), boxes, letterbox)
+    masks = masks_in_boxes(prototypes[None], np.array([[1], [-1], [-1]], np.float32), boxes, letterbox)
     assert [mask.bitmap.shape for mask in masks] == [(0, 0), (0, 0), (64, 64)]
-    assert masks_in_boxes(prototypes, np.zeros((0, 1), np.float32), np.zeros((0, 4)), letterbox) == []
+    assert masks_in_boxes(prototypes[None], np.zeros((0, 1), np.float32), np.zeros((0, 4)), letterbox) == []

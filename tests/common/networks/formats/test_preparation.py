@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.networks.formats.preparation import Placement, Preparation
+from common.errors import StartupError
+from common.networks.formats.preparation import InputOptions, Placement, Preparation
 
 RGB = (255, 128, 0)
 MEAN, DEVIATION = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
@@ -53,3 +54,44 @@ def test_channels() -> None:
     grey = 0.299 * 255 + 0.587 * 128
     np.testing.assert_allclose(planes(Preparation(), channels=1)[:, 16, 16], [grey / 255], atol=0.5 / 255)
     assert planes(Preparation(), dtype=np.float16)[0, 16, 16] == 1
+
+
+def test_the_padding_can_be_part_of_the_image() -> None:
+    made = planes(Preparation(placement=Placement.CORNER, mean=MEAN, deviation=DEVIATION, padding=114))
+    np.testing.assert_allclose(made[:, 31, 31], (114 - np.array(MEAN)) / DEVIATION)
+    np.testing.assert_allclose(planes(Preparation(padding=7))[:, 0, 0], 7 / 255)
+
+
+def test_values_of_0_to_255() -> None:
+    raw = Preparation(mean=(0, 0, 0), deviation=(1, 1, 1))
+    np.testing.assert_array_equal(planes(raw)[:, 16, 16], RGB)
+    # Whole numbers can't be anything else.
+    np.testing.assert_array_equal(planes(Preparation(), dtype=np.uint8)[:, 16, 16], RGB)
+    assert planes(Preparation(mean=MEAN, deviation=DEVIATION), channels=1)[0, 16, 16] > 0
+
+
+def test_what_is_set_by_hand() -> None:
+    assert Preparation().with_options(InputOptions()) == Preparation()
+    options = InputOptions(color="BGR", mean="[10, 20, 30]", std="2 4 5", resize="corner")
+    expected = Preparation(Placement.CORNER, bgr=True, mean=MEAN, deviation=DEVIATION)
+    assert Preparation().with_options(options) == expected
+    assert expected.with_options(InputOptions(color="rgb", resize="stretch")) == Preparation(
+        Placement.STRETCHED, mean=MEAN, deviation=DEVIATION
+    )
+    assert Preparation().with_options(InputOptions(mean="0", std="1")).mean == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (InputOptions(color="grb"), "COLOR: expected rgb or bgr, got the text 'grb'"),
+        (InputOptions(mean="1,2,3"), "MEAN and STD: set both or neither"),
+        (InputOptions(mean="1,2", std="1,2,3"), "MEAN: expected three numbers"),
+        (InputOptions(mean="a,b,c", std="1,2,3"), "MEAN: expected three numbers"),
+        (InputOptions(mean="1,2,3", std="1,0,3"), "STD: expected numbers above 0"),
+        (InputOptions(resize="crop"), "RESIZE: expected one of center, corner, stretch"),
+    ],
+)
+def test_wrong_options(options: InputOptions, message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        Preparation().with_options(options)

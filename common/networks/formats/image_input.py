@@ -123,22 +123,24 @@ def _axes(shape: Sequence[int | None]) -> Axes:
     return "NHWC" if shape[1] not in (1, 3) and shape[3] in (1, 3) else "NCHW"
 
 
-def read_size(text: str | None) -> tuple[int, int] | None:
+def read_size(text: str | None, stride: int = _STRIDE) -> tuple[int, int] | None:
     """Reads the option IMAGE_SIZE.
 
     Args:
         text: "640", "384x640" (height x width), or nothing.
+        stride: What the sides have to be multiples of.
 
     Returns:
         (height, width) in pixels, None for no text.
 
     Raises:
-        StartupError: The text is neither, or the sides are not multiples of the networks' stride.
+        StartupError: The text is neither, or the sides are not multiples of `stride`.
     """
     if not text:
         return None
     match = re.fullmatch(r"(\d+)(?:\s*[x,]\s*(\d+))?", text.strip())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    fits = all(side > 0 and side % _STRIDE == 0 for side in size)
-    StartupError.check(fits, "IMAGE_SIZE", f"one side or height x width, multiples of {_STRIDE}", text)
+    fits = all(side > 0 and side % stride == 0 for side in size)
+    multiples = f", multiples of {stride}" if stride > 1 else " in pixels"
+    StartupError.check(fits, "IMAGE_SIZE", f"one side or height x width{multiples}", text)
     return size

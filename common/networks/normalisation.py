@@ -1,0 +1,89 @@
+"""How pixels become the values that a network takes: the order of the channels, a mean to subtract, a deviation to divide by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from common.errors import StartupError
+
+Triple = tuple[float, float, float]
+IMAGENET_MEAN: Triple = (123.675, 116.28, 103.53)
+IMAGENET_DEVIATION: Triple = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """From RGB pixels, 0 to 255, to a network's values; by default as most networks trained on ImageNet take them."""
+
+    bgr: bool = False
+    """Whether the network's channels are blue, green, red."""
+    mean: Triple = IMAGENET_MEAN
+    """Subtracted from the pixels' values; in the order of the network's channels."""
+    deviation: Triple = IMAGENET_DEVIATION
+    """What the difference is divided by; in the order of the network's channels."""
+
+    @classmethod
+    def read(cls, color: str = "rgb", mean: str | None = None, std: str | None = None) -> Normalisation:
+        """Reads the options COLOR, MEAN and STD.
+
+        Args:
+            color: rgb or bgr.
+            mean: One number or three with commas, on the scale of pixels, 0 to 255; None or "" for ImageNet's.
+            std: As `mean`.
+
+        Raises:
+            StartupError: One of them is none of these.
+        """
+        StartupError.check(color.lower() in ("rgb", "bgr"), "COLOR", "rgb or bgr", color)
+        bgr = color.lower() == "bgr"
+        means = _triple("MEAN", mean) or (_reversed(IMAGENET_MEAN) if bgr else IMAGENET_MEAN)
+        deviations = _triple("STD", std) or (_reversed(IMAGENET_DEVIATION) if bgr else IMAGENET_DEVIATION)
+        if min(deviations) < 1:
+            raise StartupError(
+                f"STD: expected numbers of 1 or more, on the scale of pixels from 0 to 255, got {std}; values for pixels from "
+                "0 to 1 have to be multiplied by 255, and those of MEAN too"
+            )
+        return cls(bgr, means, deviations)
+
+    def planes(self, pictures: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """Pictures as a network takes them.
+
+        Args:
+            pictures: (N, H, W, 3) uint8 RGB.
+            dtype: Of the input; a network that takes whole numbers gets the pixels as they are.
+
+        Returns:
+            (N, 3, H, W) of `dtype`.
+        """
+        count, height, width, _ = pictures.shape
+        planes: NDArray[Any] = np.empty((count, 3, height, width), dtype)
+        as_they_are = not np.issubdtype(planes.dtype, np.floating)
+        for i in range(3):
+            channel = pictures[..., 2 - i if self.bgr else i]
+            if as_they_are:
+                planes[:, i] = channel
+            else:
+                shifted = np.subtract(channel, np.float32(self.mean[i]), dtype=np.float32)
+                np.divide(shifted, np.float32(self.deviation[i]), out=planes[:, i], casting="same_kind")
+        return planes
+
+
+def _reversed(values: Triple) -> Triple:
+    return values[2], values[1], values[0]
+
+
+def _triple(name: str, text: str | None) -> Triple | None:
+    if not text:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    fits = len(values) in (1, 3) and all(np.isfinite(values))
+    StartupError.check(fits, name, "one number or three with commas between them, such as 123.675,116.28,103.53", text)
+    first, second, third = values * 3 if len(values) == 1 else values
+    return first, second, third

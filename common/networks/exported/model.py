@@ -239,7 +239,7 @@ class ExportedModel:
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         detections, boxes = detections.take(keep), boxes[keep]
         if self.dimensions.masks is not None:
-            masks = self.layout.masks(outputs[self.dimensions.masks], detections.extra, boxes, letterbox)
+            masks = self.layout.masks(outputs[self.dimensions.masks], detections, boxes, letterbox)
             some = np.array([bool(mask.bitmap.size) for mask in masks], np.bool_)
             masks = [mask for mask in masks if mask.bitmap.size]
             return Found(detections.scores[some], detections.classes[some], boxes[some], masks=tuple(masks))

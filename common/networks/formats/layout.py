@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from common.networks.engine import Array
 from common.networks.formats.detections import Candidates, Detections
-from common.networks.formats.masks import masks_in_boxes
+from common.networks.formats.masks import masks_of_prototypes
 from common.networks.formats.nms import best_first
 from common.networks.formats.preparation import Preparation
 from common.networks.formats.signature import Dimensions, Signature
 from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
-MaskDecoder = Callable[[Array, NDArray[np.float32], NDArray[np.float64], Letterbox], list[Mask]]
-"""(the output, (N, E) extra values, (N, 4) boxes in pixels of the image, letterbox) -> N masks in the image."""
+MaskDecoder = Callable[[Array, Detections, NDArray[np.float64], Letterbox], list[Mask]]
+"""(the output, N detections in pixels of the input, their (N, 4) boxes in pixels of the image and clipped to it, letterbox)
+-> N masks in the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class OutputLayout:
     """Under this score nothing is a detection, whatever the threshold."""
     suppression: Suppression | None = None
     """How overlapping boxes are suppressed; None where the network gives each object once."""
-    masks: MaskDecoder = masks_in_boxes
+    masks: MaskDecoder = masks_of_prototypes
     """Makes the masks of detections from the output `Dimensions.masks`, where there is one: the task is to segment."""
     preparation: Preparation = field(default_factory=Preparation)
     """How an image becomes the input."""

@@ -9,11 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.networks.formats.detections import Detections
 from common.shapes import Mask
 from common.vision.letterbox import Letterbox
 
 _MARGIN = 2  # prototype pixels around a box that its edges are interpolated from
 _RESIZE_GAIN = 8  # how much faster OpenCV enlarges a picture as a whole than from any place to any place
+
+
+def masks_of_prototypes(
+    output: NDArray[np.floating], found: Detections, boxes_xyxy: NDArray[np.float64], letterbox: Letterbox
+) -> list[Mask]:
+    """As `masks_in_boxes`, with the coefficients that detections have as their extra values.
+
+    Args:
+        output: (batch, C, h, w) prototypes over the network's input; those of the first image are used.
+        found: N detections.
+        boxes_xyxy: (N, 4) pixels of the image, inside it.
+        letterbox: How the image lies in the network's input.
+    """
+    return masks_in_boxes(output, found.extra, boxes_xyxy, letterbox)
 
 
 def masks_in_boxes(

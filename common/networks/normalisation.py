@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +34,19 @@ class Normalisation:
         Args:
             color: rgb or bgr.
             mean: One number or three with commas, on the scale of pixels, 0 to 255; None or "" for ImageNet's.
-            std: As `mean`.
+            std: As `mean`; set together with it.
 
         Raises:
             StartupError: One of them is none of these.
         """
         StartupError.check(color.lower() in ("rgb", "bgr"), "COLOR", "rgb or bgr", color)
         bgr = color.lower() == "bgr"
-        means = _triple("MEAN", mean) or (_reversed(IMAGENET_MEAN) if bgr else IMAGENET_MEAN)
-        deviations = _triple("STD", std) or (_reversed(IMAGENET_DEVIATION) if bgr else IMAGENET_DEVIATION)
-        if min(deviations) < 1:
-            raise StartupError(
-                f"STD: expected numbers of 1 or more, on the scale of pixels from 0 to 255, got {std}; values for pixels from "
-                "0 to 1 have to be multiplied by 255, and those of MEAN too"
-            )
-        return cls(bgr, means, deviations)
+        numbers = read_mean_and_deviation(mean, std)
+        if numbers is None:
+            numbers = IMAGENET_MEAN, IMAGENET_DEVIATION
+            if bgr:
+                numbers = _reversed(IMAGENET_MEAN), _reversed(IMAGENET_DEVIATION)
+        return cls(bgr, *numbers)
 
     def planes(self, pictures: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """Pictures as a network takes them.
@@ -76,14 +75,42 @@ def _reversed(values: Triple) -> Triple:
     return values[2], values[1], values[0]
 
 
-def _triple(name: str, text: str | None) -> Triple | None:
-    if not text:
+def read_mean_and_deviation(mean: str | None, std: str | None) -> tuple[Triple, Triple] | None:
+    """Reads the options MEAN and STD.
+
+    Args:
+        mean: What is subtracted from the pixels: one number for all channels or three with commas between them, on the scale
+            of pixels, 0 to 255; or nothing.
+        std: What the difference is divided by, written alike.
+
+    Returns:
+        A number of each for each channel; None where both are nothing.
+
+    Raises:
+        StartupError: One is set without the other, or is something else.
+    """
+    means, deviations = _read_channels("MEAN", mean), _read_channels("STD", std)
+    if means is None and deviations is None:
+        return None
+    if means is None or deviations is None:
+        raise StartupError("MEAN and STD: set both or neither; for values of 0 to 255: MEAN=0 and STD=1")
+    if min(deviations) < 1:
+        raise StartupError(
+            f"STD: expected numbers of 1 or more, on the scale of pixels from 0 to 255, got {std}; values for pixels from 0 to 1 "
+            "have to be multiplied by 255, and those of MEAN too"
+        )
+    return means, deviations
+
+
+def _read_channels(option: str, text: str | None) -> Triple | None:
+    if not text or not text.strip():
         return None
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(number) for number in re.split(r"[\s,]+", text.strip().strip("[]()").strip())]
     except ValueError:
         values = []
     fits = len(values) in (1, 3) and all(np.isfinite(values))
-    StartupError.check(fits, name, "one number or three with commas between them, such as 123.675,116.28,103.53", text)
+    expected = "one number or three with commas between them, on a scale of 0 to 255, such as 123.675,116.28,103.53"
+    StartupError.check(fits, option, expected, text)
     first, second, third = values * 3 if len(values) == 1 else values
     return first, second, third

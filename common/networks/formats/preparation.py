@@ -5,7 +5,6 @@ Few files say how they take the image: what a layout assumes can be set by hand,
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image as PillowImage
 
 from common.errors import StartupError
+from common.networks.normalisation import read_mean_and_deviation
 from common.vision.letterbox import PADDING, Letterbox, to_planes
 
 Color = tuple[float, float, float]
@@ -78,20 +78,15 @@ class Preparation:
             StartupError: An option is wrong.
         """
         color, resize = options.color.strip().lower(), options.resize.strip().lower()
-        mean, std = options.mean.strip(), options.std.strip()
         StartupError.check(color in ("", "rgb", "bgr"), "COLOR", "rgb or bgr", color)
         StartupError.check(resize in ("", *PLACEMENTS), "RESIZE", f"one of {', '.join(PLACEMENTS)}", resize)
-        if bool(mean) != bool(std):
-            raise StartupError("MEAN and STD: set both or neither; for values of 0 to 255: MEAN=0,0,0 and STD=1,1,1")
         changed = self
         if color:
             changed = replace(changed, bgr=color == "bgr")
         if resize:
             changed = replace(changed, placement=PLACEMENTS[resize])
-        if mean:
-            deviation = _read_color(std, "STD")
-            StartupError.check(all(value > 0 for value in deviation), "STD", "numbers above 0", std)
-            changed = replace(changed, mean=_read_color(mean, "MEAN"), deviation=deviation)
+        if numbers := read_mean_and_deviation(options.mean, options.std):
+            changed = replace(changed, mean=numbers[0], deviation=numbers[1])
         return changed
 
     def fit(self, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Letterbox:
@@ -141,18 +136,6 @@ class Preparation:
         values = (pixels[inside].astype(np.float32) - mean) / deviation
         planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
         return planes
-
-
-def _read_color(text: str, option: str) -> Color:
-    numbers = re.split(r"[\s,]+", text.strip().strip("[]()"))
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError:
-        values = []
-    fits = len(values) in (1, 3) and all(np.isfinite(values))
-    StartupError.check(fits, option, "three numbers with commas between them, on a scale of 0 to 255", text)
-    first, second, third = values if len(values) == 3 else values * 3
-    return first, second, third
 
 
 def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -43,12 +43,14 @@ def test_an_input_of_whole_numbers_takes_the_pixels() -> None:
     ("given", "message"),
     [
         (("grey", None, None), "COLOR: expected rgb or bgr, got the text 'grey'"),
-        (("rgb", "1,2", None), "MEAN: expected one number or three with commas"),
+        (("rgb", "1,2", "1"), "MEAN: expected one number or three with commas"),
+        (("rgb", "0", None), "MEAN and STD: set both or neither"),
+        (("rgb", None, "255"), "MEAN and STD: set both or neither"),
         (("rgb", "a", None), "MEAN: expected one number or three"),
-        (("rgb", None, "nan"), "STD: expected one number or three"),
+        (("rgb", "0", "nan"), "STD: expected one number or three"),
         (("rgb", "0.485,0.456,0.406", "0.229,0.224,0.225"), "from 0 to 1 have to be multiplied by 255"),
-        (("rgb", None, "0"), "STD: expected numbers of 1 or more"),
-        (("rgb", None, "-255"), "STD: expected numbers of 1 or more"),
+        (("rgb", "0", "0"), "STD: expected numbers of 1 or more"),
+        (("rgb", "0", "-255"), "STD: expected numbers of 1 or more"),
     ],
 )
 def test_wrong_texts(given: tuple[str, str | None, str | None], message: str) -> None:

@@ -86,9 +86,9 @@ def test_what_is_set_by_hand() -> None:
     [
         (InputOptions(color="grb"), "COLOR: expected rgb or bgr, got the text 'grb'"),
         (InputOptions(mean="1,2,3"), "MEAN and STD: set both or neither"),
-        (InputOptions(mean="1,2", std="1,2,3"), "MEAN: expected three numbers"),
-        (InputOptions(mean="a,b,c", std="1,2,3"), "MEAN: expected three numbers"),
-        (InputOptions(mean="1,2,3", std="1,0,3"), "STD: expected numbers above 0"),
+        (InputOptions(mean="1,2", std="1,2,3"), "MEAN: expected one number or three"),
+        (InputOptions(mean="a,b,c", std="1,2,3"), "MEAN: expected one number or three"),
+        (InputOptions(mean="1,2,3", std="1,0,3"), "STD: expected numbers of 1 or more"),
         (InputOptions(resize="crop"), "RESIZE: expected one of center, corner, stretch"),
     ],
 )

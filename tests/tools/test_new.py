@@ -28,7 +28,7 @@ from tools.check import check_function
 from tools.collection import COLLECTION, ROOT
 from tools.new.__main__ import make
 from tools.new.document import Document, scalar
-from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.new.labels import make_labels, read_edges, read_joints
 from tools.sample import differences
 from tools.wrapper import LoadedFunction
 
@@ -112,6 +112,21 @@ def test_other_names_than_the_files(tmp_path: Path) -> None:
     assert list(config.labels) == ["Katze", "Hund"] and config.environment["LABELS_BY"] == "id"
 
 
+def test_names_by_ids_that_have_gaps(tmp_path: Path) -> None:
+    model = detector(tmp_path / "m.onnx", ["a", "b", "c", "d"])
+    (tmp_path / "coco.json").write_text('{"categories": [{"id": 3, "name": "dog"}, {"id": 1, "name": "cat"}]}')
+    given = {
+        "WEIGHTS": str(model),
+        "NAME": "some",
+        "LABELS": str(tmp_path / "coco.json"),
+        "OUT": str(tmp_path / "some"),
+    }
+    made = make(given)
+    labels = FunctionConfig.load(made.directory).labels
+    assert {label.id: label.name for label in labels.values()} == {1: "cat", 3: "dog"}
+    assert made.shapes == 0  # the class that the model finds is 0, which has no name
+
+
 def test_a_pose(tmp_path: Path) -> None:
     table = np.zeros((1, 5 + 51, 84), np.float32)
     table[0, :5, 7] = [32, 32, 20, 16, 0.9]
@@ -158,8 +173,8 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "unknown.onnx", "TASK": "segment"}, "fit none of the layouts .*classify with TASK=segment. Seen"),
         ({"WEIGHTS": "text.pt"}, r"text\.pt: not a model of Ultralytics"),
         ({"WEIGHTS": "alone.xml"}, r"alone\.xml: alone\.bin, which holds the weights, is missing"),
-        ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, r"LABELS: names\.txt: No such file"),
-        ({"WEIGHTS": "good.onnx", "LABELS": "photo.txt"}, r"LABELS: photo\.txt: not a text in UTF-8"),
+        ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, "LABELS: no such file: names.txt"),
+        ({"WEIGHTS": "good.onnx", "LABELS": "photo.txt"}, r"LABELS: photo\.txt: line 1 is not UTF-8"),
         ({"WEIGHTS": "good.onnx", "JOINTS": "a,b"}, "JOINTS: for a pose model; the task of this one is detect"),
         ({"WEIGHTS": "good.onnx", "OUT": "good.onnx/fresh"}, "OUT: good.onnx/fresh can't be made: .*exists"),
         ({"TASK": "pose", "IMAGE": "photo.jpg"}, "TASK, IMAGE: for a weight file"),
@@ -374,13 +389,7 @@ def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
     assert "pose.onnx: task pose, 1 class, layout yolov8" in done.stdout
 
 
-def test_names_joints_and_edges_as_people_write_them(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("cat\n\n dog \n")
-    assert read_names(str(tmp_path / "names.txt")) == ["cat", "dog"]
-    assert read_names("cat, dog") == ["cat", "dog"]
-    for text in ("", ",", "a,a"):
-        with pytest.raises(StartupError, match="LABELS"):
-            read_names(text)
+def test_joints_and_edges_as_people_write_them() -> None:
     assert read_joints("", 17, None) == list(COCO_JOINTS)
     assert read_joints("", 2, ("a", "b")) == ["a", "b"]
     assert read_joints("", 2, None) == read_joints("2", None, None) == ["joint 1", "joint 2"]

@@ -28,9 +28,11 @@ from tools.check.report import Printer, wants_colour
 from tools.collection import shown
 from tools.draw import overlay
 from tools.memory.measure import measure
+from tools.new.class_lists.class_list import ClassList
+from tools.new.class_lists.reading import read_class_list
 from tools.new.facts import Facts, Given
 from tools.new.function import Plan, set_memory_limit, write_function
-from tools.new.labels import make_labels, read_edges, read_joints, read_names
+from tools.new.labels import make_labels, read_edges, read_joints
 from tools.new.readers import read_model
 from tools.new.repository import write_repository
 from tools.new.sample import PHOTOGRAPH, write_sample
@@ -47,7 +49,7 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
   WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .pt (needs the package ultralytics, AGPL-3.0)
   TASK=segment             detect, segment, pose, obb or classify, where the file doesn't say
-  LABELS=cat,dog           class names, or a file of them (names.txt, data.yaml), where the file has none
+  LABELS=cat,dog           class names, or a file of them (classes.txt, data.yaml, JSON, ...), where the file has none
   JOINTS=nose,tail         names of a pose's joints, or their number, where the file doesn't say
   EDGES=1-2,2-3            pairs of joints that a line joins, by number or by name
   LAYOUT=yolov5            what the file's outputs are, where that can't be found
@@ -193,31 +195,30 @@ def _plan(name: str, settings: dict[str, str], workshop: Path) -> Plan:
     kind = settings.get("KIND", "detector")
     if kind not in KINDS:
         raise StartupError(f"KIND: expected one of {', '.join(KINDS)}, got {describe(kind)}")
-    own_names = read_names(settings["LABELS"]) if "LABELS" in settings else None
-    given = Given(settings.get("WEIGHTS", ""), kind, tuple(own_names) if own_names else None, settings)
+    own = read_class_list(settings["LABELS"]) if "LABELS" in settings else None
+    given = Given(settings.get("WEIGHTS", ""), kind, own.names if own and own.in_order else None, settings)
     if "WEIGHTS" not in settings:
         given.refuse(*_OF_WEIGHTS, reason="for a weight file; a template takes NAME, KIND, LABELS, OUT and REPO")
-        labels = own_names or ["bright area"]
+        labels = own.for_model(None) if own else {0: "bright area"}
         return Plan(name, kind, make_labels(labels, "detect") if kind == "detector" else ())
     facts = read_model(given, workshop)
     if kind != "detector":
         given.refuse("LABELS", "TASK", "JOINTS", "EDGES", reason=f"for a detector, got KIND={kind}")
         return Plan(name, kind, facts=facts)
     # Labels that are other names for the model's classes.
-    options = {"LABELS_BY": "id"} if own_names is not None and facts.names is not None else {}
-    return Plan(name, kind, _labels(facts, own_names, settings), options, facts)
+    options = {"LABELS_BY": "id"} if own is not None and facts.names is not None else {}
+    return Plan(name, kind, _labels(facts, own, settings), options, facts)
 
 
-def _labels(facts: Facts, own_names: list[str] | None, settings: dict[str, str]) -> list[dict[str, Any]]:
-    names = own_names or facts.names
-    if names is None:
+def _labels(facts: Facts, own: ClassList | None, settings: dict[str, str]) -> list[dict[str, Any]]:
+    if own is None and facts.names is None:
         count = f"{facts.classes} " if facts.classes else ""
         raise StartupError(
             f"LABELS: the file has no names for its {count}classes: give them in the model's order, LABELS=cat,dog or a file of "
             "them, LABELS=names.txt or LABELS=data.yaml"
         )
-    if facts.classes is not None and len(names) != facts.classes:
-        raise StartupError(f"LABELS: the model has {facts.classes} classes, got {len(names)} names")
+    classes = len(facts.names) if facts.names is not None and facts.classes is None else facts.classes
+    names = dict(enumerate(facts.names or ())) if own is None else own.for_model(classes)
     if facts.task != "pose":
         if useless := [key for key in ("JOINTS", "EDGES") if key in settings]:
             raise StartupError(f"{', '.join(useless)}: for a pose model; the task of this one is {facts.task}")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import yaml
 
 from common.cvat.skeleton import COCO_EDGES, COCO_JOINTS, skeleton_svg
 from common.errors import StartupError, describe
@@ -17,21 +14,26 @@ LABEL_TYPES = {"detect": "rectangle", "segment": "mask", "pose": "skeleton", "ob
 
 
 def make_labels(
-    names: Sequence[str], task: str, joints: Sequence[str] = (), edges: Sequence[tuple[int, int]] = ()
+    names: Sequence[str] | Mapping[int, str],
+    task: str,
+    joints: Sequence[str] = (),
+    edges: Sequence[tuple[int, int]] = (),
 ) -> list[dict[str, Any]]:
     """The labels of a function for a model.
 
     Args:
-        names: Names of the classes, in the model's order.
+        names: Names of the classes: in the model's order, or by class index where not all have one.
         task: The model's task: detect, segment, pose, obb or classify.
         joints: Names of a pose's joints.
         edges: Pairs of indices into joints that a line connects.
 
     Returns:
-        Labels as JSON values for function.yaml, their ids in the order of the names.
+        Labels as JSON values for function.yaml, their ids the indices of the classes.
     """
+    by_index = names if isinstance(names, Mapping) else dict(enumerate(names))
     labels: list[dict[str, Any]] = [
-        {"id": i, "name": name, "type": LABEL_TYPES[task]} for i, name in enumerate(class_names(tuple(names)))
+        {"id": i, "name": name, "type": LABEL_TYPES[task]}
+        for i, name in zip(by_index, class_names(tuple(by_index.values())), strict=True)
     ]
     if task == "pose":
         parts = [{"id": i, "name": joint, "type": "points"} for i, joint in enumerate(joints)]
@@ -39,38 +41,6 @@ def make_labels(
         for label in labels:
             label |= {"sublabels": parts, "svg": svg}
     return labels
-
-
-def read_names(text: str) -> list[str]:
-    """Reads class names from the command line.
-
-    Args:
-        text: Names separated by commas, or the path of a file: one name on each line, or a data set's YAML with `names`.
-
-    Returns:
-        The names.
-
-    Raises:
-        StartupError: There are no names, or a name is listed twice.
-    """
-    path = Path(text).expanduser()
-    if path.suffix in (".txt", ".names", ".yaml", ".yml") and "," not in text:
-        try:
-            content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text in UTF-8"
-            raise StartupError(f"LABELS: {path}: {reason}") from error
-        names = _from_yaml(path, content) if path.suffix in (".yaml", ".yml") else content.splitlines()
-    else:
-        names = text.split(",")
-    cleaned = [name.strip() for name in names if name.strip()]
-    if not cleaned:
-        raise StartupError(
-            f"LABELS: expected names with commas between them or a file with names, got {describe(text)}"
-        )
-    if repeated := sorted({name for name in cleaned if cleaned.count(name) > 1}):
-        raise StartupError(f"LABELS: {', '.join(repeated)} is listed more than once")
-    return cleaned
 
 
 def read_joints(text: str, count: int | None, known: Sequence[str] | None) -> list[str]:
@@ -147,16 +117,3 @@ def _joint_index(text: str, joints: Sequence[str]) -> int | None:
     if re.fullmatch(r"\d+", text) and 1 <= int(text) <= len(joints):
         return int(text) - 1
     return None
-
-
-def _from_yaml(path: Path, content: str) -> list[str]:
-    try:
-        parsed = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise StartupError(f"LABELS: {path}: not YAML: {' '.join(str(error).split())}") from error
-    names = parsed.get("names") if isinstance(parsed, dict) else parsed
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
-    if not isinstance(names, list):
-        raise StartupError(f"LABELS: {path}: expected a list under names, got {describe(names)}")
-    return [str(name) for name in names]

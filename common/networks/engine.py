@@ -286,7 +286,7 @@ class OpenVinoEngine:
             read = core.read_model(model if isinstance(model, bytes) else str(model))
             self.inputs = tuple(_openvino_tensor(port, f"input{i}") for i, port in enumerate(read.inputs))
             self.outputs = tuple(_openvino_tensor(port, f"output{i}") for i, port in enumerate(read.outputs))
-            self.metadata: Mapping[str, str] = _openvino_metadata(read, model)
+            self.metadata: Mapping[str, str] = {**_openvino_metadata(read, model), **_last_operations(read)}
             if example is not None and any(None in port.shape for port in self.inputs):
                 shapes = [array.shape for array in example(self)]
                 read.reshape({port: list(shape) for port, shape in zip(read.inputs, shapes, strict=True)})
@@ -410,9 +410,15 @@ def _onnx_tensor(port: Any) -> Tensor:
 
 
 def _openvino_tensor(port: Any, fallback: str) -> Tensor:
-    names = sorted(port.get_names())
+    names = sorted(port.get_names(), key=lambda name: (len(name), name))  # converters add longer ones
     shape = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
     return Tensor(name=names[0] if names else fallback, shape=shape, dtype=np.dtype(port.get_element_type().to_dtype()))
+
+
+def _last_operations(read: Any) -> dict[str, str]:
+    """The attributes of operations that say what the outputs mean, by the operation's type."""
+    known = [operation for operation in read.get_ops() if operation.get_type_name() == "DetectionOutput"]
+    return {operation.get_type_name(): repr(operation.get_attributes()) for operation in known}
 
 
 def _openvino_metadata(read: Any, model: str | Path | bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ from common.networks.formats.detections import Detections
 from common.networks.formats.image_input import ImageInput, read_size
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import Metadata
-from common.networks.formats.preparation import InputOptions
+from common.networks.formats.preparation import InputOptions, Preparation
 from common.networks.formats.registry import LAYOUTS, UNREADABLE, find_layout
 from common.networks.formats.signature import Dimensions, Hints, Signature
 from common.networks.results import Found
@@ -100,8 +100,7 @@ class ExportedModel:
             self.layout, self.dimensions = self._recognise(hints or Hints(), layouts)
         except StartupError as error:
             raise StartupError(f"{self.path}: {error}") from error
-        preparation = self.layout.prepare_for(self.path) if self.layout.prepare_for else self.layout.preparation
-        self._preparation = preparation.with_options(taken or InputOptions())
+        self._preparation = self._prepared(taken or InputOptions())
         self._any_size = self.layout.any_size and self._image.free
         if self._any_size:
             self._engine = opened(fixed=False)
@@ -214,6 +213,19 @@ class ExportedModel:
             file,
         )
         return layout, dimensions
+
+    def _prepared(self, taken: InputOptions) -> Preparation:
+        """How an image becomes the input: as the file or the layout has it, and as it is set by hand."""
+        own = self.layout.prepare_for(self.path) if self.layout.prepare_for else self.layout.preparation
+        preparation = (own or self.layout.preparation).with_options(taken)
+        if own is None and not (taken.color and taken.mean):
+            _LOG.warning(
+                "%s doesn't say how it takes an image; assumed: %s. If the results are poor, set COLOR, MEAN, STD and RESIZE as the "
+                "model was trained",
+                self.path.name,
+                preparation,
+            )
+        return preparation
 
     def _answer(self) -> list[Array]:
         inputs = _example(self._engine, self._image, self._further)

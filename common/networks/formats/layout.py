@@ -72,8 +72,9 @@ class OutputLayout:
     """Makes the masks of detections from the output `Dimensions.masks`, where there is one: the task is to segment."""
     preparation: Preparation = field(default_factory=Preparation)
     """How an image becomes the input."""
-    prepare_for: Callable[[Path], Preparation] | None = None
-    """How an image becomes the input of a file, where files beside it say so; takes precedence over `preparation`."""
+    prepare_for: Callable[[Path], Preparation | None] | None = None
+    """How an image becomes the input of a certain file; None, or returning None: as `preparation` has it, in the second case
+    with a warning, since nothing says so."""
     any_size: bool = False
     """Whether the network resizes the image itself: an input of free size takes each image at its own size."""
     further_inputs: Mapping[str, Callable[[Letterbox], Array]] = field(default_factory=dict)

@@ -9,7 +9,19 @@ from typing import Any
 
 from common.errors import StartupError, describe
 
+DETECTION_OUTPUT = "DetectionOutput"
+"""The key under which an engine gives the attributes of that operation of OpenVINO's."""
 TASKS = ("detect", "segment", "pose", "obb", "classify")
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionOutput:
+    """OpenVINO's operation of that name, which is a model's last."""
+
+    classes: int
+    """How many classes, the background included where there is one."""
+    background_first: bool
+    """Whether class 0 is the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,8 @@ class Metadata:
     """(How many joints, values of each) of a pose: 2 for x, y; 3 with visibility."""
     joint_names: tuple[str, ...] | None = None
     """The names of the first class's joints."""
+    detection_output: DetectionOutput | None = None
+    """The operation that the model ends in, where OpenVINO finds it there."""
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> Metadata:
@@ -60,6 +74,7 @@ class Metadata:
             channels=channels if isinstance(channels, int) else 3,
             joints=(joints[0], joints[1]) if _is_pair(joints) else None,
             joint_names=_joint_names(_literal(texts.get("kpt_names"))),
+            detection_output=_detection_output(_literal(texts.get(DETECTION_OUTPUT))),
         )
 
 
@@ -90,6 +105,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     if not isinstance(value, (list, tuple)) or not value:
         raise StartupError(f"the model's metadata: names: expected a list of class names, got {describe(text)}")
     return tuple(str(name) for name in value)
+
+
+def _detection_output(value: Any) -> DetectionOutput | None:
+    if not isinstance(value, dict) or not isinstance(value.get("num_classes"), int):
+        return None
+    # Where all indices are decreased by one, the background has none.
+    background_first = value.get("background_label_id") == 0 and not value.get("decrease_label_id")
+    return DetectionOutput(value["num_classes"], background_first)
 
 
 def _joint_names(value: Any) -> tuple[str, ...] | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from common.networks.engine import Array
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
+from common.networks.formats.mmdeploy_pipeline import IMAGENET, read_pipeline
 from common.networks.formats.nms import rotated_nms_exact
-from common.networks.formats.preparation import Placement, Preparation
+from common.networks.formats.preparation import Preparation
 from common.networks.formats.rotated_graph import cut_rotated_nms
 from common.networks.formats.signature import Dimensions, Signature
 
-# ImageNet's mean and deviation, as all of MMRotate's configurations have them.
-_PREPARATION = Preparation(
-    placement=Placement.CORNER, mean=(123.675, 116.28, 103.53), deviation=(58.395, 57.12, 57.375)
-)
+
+def _prepare(path: Path) -> Preparation:
+    return read_pipeline(path) or IMAGENET  # as all of MMRotate's configurations have it
 
 
 def _match_final(file: Signature) -> Dimensions | None:
@@ -35,7 +36,8 @@ FINAL = OutputLayout(
     outputs="dets (1, n, 6): centre, size, angle, score; labels (1, n)",
     match=_match_final,
     read=_read_final,
-    preparation=_PREPARATION,
+    preparation=IMAGENET,
+    prepare_for=_prepare,
 )
 
 
@@ -60,6 +62,7 @@ RAW = OutputLayout(
     multiple_classes=True,
     lowest_score=0.05,  # mmdeploy's own, before its suppression
     suppression=Suppression(rotated_nms_exact, iou=0.1),
-    preparation=_PREPARATION,
+    preparation=IMAGENET,
+    prepare_for=_prepare,
     rewrite=cut_rotated_nms,
 )

@@ -81,13 +81,20 @@ class Preparation:
         StartupError.check(color in ("", "rgb", "bgr"), "COLOR", "rgb or bgr", color)
         StartupError.check(resize in ("", *PLACEMENTS), "RESIZE", f"one of {', '.join(PLACEMENTS)}", resize)
         changed = self
-        if color:
-            changed = replace(changed, bgr=color == "bgr")
+        if color and (color == "bgr") != self.bgr:  # the layout's own numbers go with their channels
+            mean = None if self.mean is None else self.mean[::-1]
+            changed = replace(changed, bgr=not self.bgr, mean=mean, deviation=self.deviation[::-1])
         if resize:
             changed = replace(changed, placement=PLACEMENTS[resize])
         if numbers := read_mean_and_deviation(options.mean, options.std):
             changed = replace(changed, mean=numbers[0], deviation=numbers[1])
         return changed
+
+    def __str__(self) -> str:
+        color, place = "BGR" if self.bgr else "RGB", self.placement.name.lower()
+        mean = (0.0, 0.0, 0.0) if self.mean is None else self.mean
+        deviation = (255.0, 255.0, 255.0) if self.mean is None else self.deviation
+        return f"{color}, mean {_listed(mean)}, std {_listed(deviation)}, {place}"
 
     def fit(self, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Letterbox:
         """How an image lies in the input.
@@ -136,6 +143,10 @@ class Preparation:
         values = (pixels[inside].astype(np.float32) - mean) / deviation
         planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
         return planes
+
+
+def _listed(values: Color) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from common.errors import StartupError
 from common.networks.engine import Array
-from common.networks.formats import mmrotate, ultralytics, wongkinyiu, yolov5
+from common.networks.formats import mmdeploy, mmrotate, omz, ssd, torchvision_export, ultralytics, wongkinyiu, yolov5
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import TASKS
 from common.networks.formats.signature import Dimensions, Signature
@@ -22,6 +22,12 @@ LAYOUTS = (
     ultralytics.RTDETR_OLDER,
     mmrotate.FINAL,
     mmrotate.RAW,
+    *mmdeploy.LAYOUTS,
+    ssd.SSD,
+    ssd.SSD_WITH_SIZE,
+    omz.BOXES,
+    omz.MASK_RCNN,
+    *torchvision_export.LAYOUTS,
     ultralytics.CLASSIFY,
 )
 UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS)

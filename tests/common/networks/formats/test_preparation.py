@@ -75,9 +75,13 @@ def test_what_is_set_by_hand() -> None:
     options = InputOptions(color="BGR", mean="[10, 20, 30]", std="2 4 5", resize="corner")
     expected = Preparation(Placement.CORNER, bgr=True, mean=MEAN, deviation=DEVIATION)
     assert Preparation().with_options(options) == expected
+    # The layout's own numbers stay with their channels.
     assert expected.with_options(InputOptions(color="rgb", resize="stretch")) == Preparation(
-        Placement.STRETCHED, mean=MEAN, deviation=DEVIATION
+        Placement.STRETCHED, mean=MEAN[::-1], deviation=DEVIATION[::-1]
     )
+    assert expected.with_options(InputOptions(color="bgr")) == expected
+    assert str(expected) == "BGR, mean 10, 20, 30, std 2, 4, 5, corner"
+    assert str(Preparation()) == "RGB, mean 0, 0, 0, std 255, 255, 255, centered"
     assert Preparation().with_options(InputOptions(mean="0", std="1")).mean == (0, 0, 0)
 
 

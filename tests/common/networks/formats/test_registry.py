@@ -12,7 +12,7 @@ from common.errors import StartupError
 from common.networks import formats
 from common.networks.engine import Tensor
 from common.networks.formats.layout import OutputLayout
-from common.networks.formats.metadata import TASKS, Metadata
+from common.networks.formats.metadata import TASKS, DetectionOutput, Metadata
 from common.networks.formats.registry import LAYOUTS, find_layout
 from common.networks.formats.signature import Dimensions, Hints, Signature
 from tools.collection import ROOT
@@ -42,7 +42,9 @@ def signature(
     dtype: type = np.float32,
 ) -> Signature:
     image = Tensor("images", (1, 3, *size), np.dtype(np.float32))
-    outputs = tuple(Tensor(name, shape, np.dtype(dtype)) for name, shape in shapes.items())
+    outputs = tuple(
+        Tensor(name, shape, np.dtype(np.int64 if name == "labels" else dtype)) for name, shape in shapes.items()
+    )
     return Signature((image,), outputs, size, metadata, hints)
 
 
@@ -162,6 +164,35 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
         said("yolov8", "segment", 80, masks=1, extra=32),
     ),
     "mmrotate": ({"dets": (1, 1999, 6), "labels": (1, 1999)}, Metadata(), said("mmrotate", "obb", None)),
+    # Other packages.
+    "ssd": ({"detection_out": (1, 1, 200, 7)}, Metadata(), said("ssd", "detect", None, first_class=1)),
+    "ssd, its operation found": (
+        {"527": (1, 1, 200, 7)},
+        Metadata(detection_output=DetectionOutput(3, background_first=False)),
+        said("ssd", "detect", 3),
+    ),
+    "omz": ({"boxes": (100, 5), "labels": (100,)}, Metadata(), said("omz-boxes", "detect", None, parts=(0, 1))),
+    "omz, nothing found": ({"labels": (0,), "boxes": (0, 5)}, Metadata(), said("omz-boxes", "detect", None, parts=(1, 0))),
+    "mmdeploy": (
+        {"dets": (1, 100, 5), "labels": (1, 100)},
+        Metadata(),
+        said("mmdeploy", "detect", None, parts=(0, 1)),
+    ),
+    "mmdeploy, masks of boxes": (
+        {"dets": (1, 100, 5), "labels": (1, 100), "masks": (1, 100, 28, 28)},
+        Metadata(),
+        said("mmdeploy", "segment", None, parts=(0, 1), masks=2),
+    ),
+    "mmdeploy, masks of the input": (
+        {"dets": (1, 100, 5), "labels": (1, 100), "masks": (1, 100, 640, 640)},
+        Metadata(),
+        said("mmdeploy", "segment", None, parts=(0, 1), masks=2),
+    ),
+    "torchvision": (
+        {"boxes": (20, 4), "labels": (20,), "scores": (20,)},
+        Metadata(),
+        said("torchvision", "detect", None, parts=(0, 1, 2), first_class=1),
+    ),
     "mmrotate, cut": ({"boxes": (1, 2000, 5), "scores": (1, 15, 2000)}, Metadata(), said("mmrotate-raw", "obb", 15)),
 }
 

@@ -172,7 +172,11 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
         said("ssd", "detect", 3),
     ),
     "omz": ({"boxes": (100, 5), "labels": (100,)}, Metadata(), said("omz-boxes", "detect", None, parts=(0, 1))),
-    "omz, nothing found": ({"labels": (0,), "boxes": (0, 5)}, Metadata(), said("omz-boxes", "detect", None, parts=(1, 0))),
+    "omz, nothing found": (
+        {"labels": (0,), "boxes": (0, 5)},
+        Metadata(),
+        said("omz-boxes", "detect", None, parts=(1, 0)),
+    ),
     "mmdeploy": (
         {"dets": (1, 100, 5), "labels": (1, 100)},
         Metadata(),

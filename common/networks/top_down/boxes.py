@@ -1,0 +1,73 @@
+"""Which of a detector's classes have a pose, and the label of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from common.cvat.labels import Label, Labels
+from common.errors import StartupError, describe, listed
+
+_USUAL = "person"
+
+
+def labels_of_classes(labels: Labels, names: Sequence[str] | None, wanted: str | None) -> Mapping[int, Label]:
+    """The classes whose boxes get a pose, and the label of that pose.
+
+    A label takes the class of its own name. The only label of a function takes those that are wanted; where none are and
+    none has its name, `person`, or the only class there is; the first one of a detector without names.
+
+    Args:
+        labels: The function's labels.
+        names: The names of the detector's classes by index; None where it has none.
+        wanted: The option DETECTOR_CLASSES: names or indices with commas between them; None or "" for none.
+
+    Returns:
+        Class index -> label.
+
+    Raises:
+        StartupError: There are no such classes, or it is not certain which are meant.
+    """
+    if not labels:
+        raise StartupError("expected a label of type skeleton in function.yaml, got no labels")
+    single = next(iter(labels.values())) if len(labels) == 1 else None
+    if wanted and wanted.strip():
+        if single is None:
+            raise StartupError(
+                "DETECTOR_CLASSES: for a function with one label; each of several takes the class of its name"
+            )
+        return {_index(part.strip(), names): single for part in wanted.split(",") if part.strip()}
+    if names is None:
+        if single is None:
+            raise StartupError(
+                f"the detector's classes have no names: expected one label, got {listed(list(labels), 4)}"
+            )
+        return {0: single}
+    by_name = {_loose(name): index for index, name in reversed(list(enumerate(names)))}
+    found = {by_name[_loose(label.name)]: label for label in labels.values() if _loose(label.name) in by_name}
+    if single is not None and not found:
+        if _USUAL in by_name or len(names) == 1:
+            return {by_name.get(_USUAL, 0): single}
+        wanted = single.name if _loose(single.name) == _USUAL else f"{single.name} or {_USUAL}"
+        raise StartupError(
+            f"the detector has no class {wanted}; its {len(names)} classes: {listed(list(names), 6)}. Set "
+            "DETECTOR_CLASSES to those whose boxes get a pose"
+        )
+    if missing := [label.name for label in labels.values() if label not in found.values()]:
+        raise StartupError(
+            f"the detector has no class for the labels {listed(missing, 4)}; its {len(names)} classes: {listed(list(names), 6)}"
+        )
+    return found
+
+
+def _index(part: str, names: Sequence[str] | None) -> int:
+    by_name = {_loose(name): index for index, name in reversed(list(enumerate(names or ())))}
+    if _loose(part) in by_name:
+        return by_name[_loose(part)]
+    if part.isdecimal() and (names is None or int(part) < len(names)):
+        return int(part)
+    classes = f"one of its {len(names)} classes ({listed(list(names), 6)})" if names else "indices of classes"
+    raise StartupError(f"DETECTOR_CLASSES: expected {classes}, got {describe(part)}")
+
+
+def _loose(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())

@@ -1,0 +1,262 @@
+"""A detector and a pose network together: skeletons of what is in the detector's boxes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import FunctionConfig
+from common.cvat.labels import Labels
+from common.errors import StartupError, listed
+from common.networks.exported.model import ExportedModel
+from common.networks.formats.image_input import read_size
+from common.networks.formats.signature import Hints
+from common.networks.normalisation import Normalisation
+from common.networks.patches import PatchNetwork
+from common.networks.results import Found, check_types, to_shapes
+from common.networks.runtime import threads_per_worker
+from common.networks.top_down.boxes import labels_of_classes
+from common.networks.top_down.crop import PADDING
+from common.networks.top_down.network import ExportedPose
+from common.networks.weights import locate
+from common.protocol import Image
+from common.shapes import Shape
+
+_LOG = logging.getLogger(__name__)
+JOINT_THRESHOLD = 0.3
+MAX_DET = 100
+_SUFFIXES = (".onnx", ".xml")
+FindBoxes = Callable[[Image, float], Found]
+"""(image, lowest score) -> boxes with their scores and classes."""
+FindJoints = Callable[[Image, NDArray[np.float64]], NDArray[np.float64]]
+"""(image, (N, 4) boxes) -> (N, K, 3) x, y in pixels of the image, score."""
+
+
+class TopDown:
+    """Skeletons from a detector's boxes; the score of a skeleton is that of its box.
+
+    Args:
+        config: The function's function.yaml.
+        find_boxes: The detector.
+        find_joints: The pose network.
+        names: The names of the detector's classes by index; None where it has none.
+        joints: How many joints the pose network finds.
+        detector_classes: Which of the detector's classes get a pose; see `labels_of_classes`.
+        joint_threshold: The lowest score of a joint, 0 to 1; others are outside.
+        max_det: How many boxes of an image get a pose, the highest scores first.
+
+    Raises:
+        StartupError: An option is wrong, or labels, detector and pose network don't belong together.
+    """
+
+    def __init__(
+        self,
+        config: FunctionConfig,
+        find_boxes: FindBoxes,
+        find_joints: FindJoints,
+        *,
+        names: Sequence[str] | None,
+        joints: int,
+        detector_classes: str | None = None,
+        joint_threshold: float = JOINT_THRESHOLD,
+        max_det: int = MAX_DET,
+    ):
+        StartupError.check(max_det >= 1, "MAX_DET", "a whole number of 1 or more", max_det)
+        _check_joints(config.labels, joints)
+        self._labels = labels_of_classes(config.labels, names, detector_classes)
+        self._find_boxes, self._find_joints = find_boxes, find_joints
+        self._joint_threshold, self._most = joint_threshold, max_det
+        classes = {
+            label.name: [i for i, each in self._labels.items() if each is label] for label in self._labels.values()
+        }
+        _LOG.info("Poses of the detector's classes, by label: %s", classes)
+
+    def infer(self, image: Image, threshold: float) -> list[Shape]:
+        """The skeletons in an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            threshold: The lowest score of a box, 0 to 1.
+        """
+        found = self._find_boxes(image, threshold)
+        assert found.boxes_xyxy is not None  # as every detector's
+        with_pose = np.flatnonzero(np.isin(found.classes, list(self._labels)))[: self._most]
+        boxes = found.boxes_xyxy[with_pose]
+        joints = self._find_joints(image, boxes)
+        posed = Found(found.scores[with_pose], found.classes[with_pose], boxes, joints=joints)
+        return to_shapes(posed, self._labels, self._joint_threshold)
+
+
+class ExportedTopDown(TopDown):
+    """Finds skeletons with an exported detector and an exported pose network.
+
+    Each argument but `config` is an option of that name.
+
+    Args:
+        config: The function's function.yaml.
+        model_path: A folder with pose.onnx and detector.onnx (or .xml).
+        variant: One of the function's weights.yaml.
+        pose_path: Another file of the pose network; a relative one starts at the function's directory.
+        detector_path: Another file of the detector, alike.
+        detector_classes: Which of the detector's classes get a pose: names or indices with commas between them.
+        detector_layout: What the detector's outputs mean, where the file doesn't say; auto: found out.
+        detector_size: "640" or "384x640", for detectors whose input size is free.
+        iou: How much the detector's boxes of one class may overlap, 0 to 1; None for its layout's own.
+        max_det: The most skeletons of an image.
+        codec: How the pose network's outputs are decoded: auto, msra, dark, udp or simcc.
+        blur_kernel: Cells of the filter of dark and udp, odd; None: by the size of the heat maps.
+        padding: How many times as large as its box the part is that the pose network sees.
+        joint_threshold: The lowest score of a joint, 0 to 1.
+        image_size: "256x192" (height x width), for pose networks whose input size is free.
+        color: rgb or bgr, the order of the pose network's channels.
+        mean: One number or three with commas, 0 to 255, in the order of its channels; None: ImageNet's.
+        std: As `mean`.
+        device: cpu, cuda or cuda:<number>.
+        engine: auto (the faster one, measured), onnxruntime, openvino or tensorrt.
+        precision: f32, bf16 or f16, of OpenVINO's arithmetic.
+
+    Raises:
+        StartupError: An option is wrong, or the files can't be used with the function's labels.
+    """
+
+    def __init__(
+        self,
+        config: FunctionConfig,
+        *,
+        model_path: str | None = None,
+        variant: str | None = None,
+        pose_path: str | None = None,
+        detector_path: str | None = None,
+        detector_classes: str | None = None,
+        detector_layout: str = "auto",
+        detector_size: str | None = None,
+        iou: float | None = None,
+        max_det: int = MAX_DET,
+        codec: str = "auto",
+        blur_kernel: int | None = None,
+        padding: float = PADDING,
+        joint_threshold: float = JOINT_THRESHOLD,
+        image_size: str | None = None,
+        color: str = "rgb",
+        mean: str | None = None,
+        std: str | None = None,
+        device: str = "cpu",
+        engine: str = "auto",
+        precision: str = "f32",
+    ):
+        StartupError.check(iou is None or 0 <= iou <= 1, "IOU", "a number from 0 to 1", iou)
+        paths = {
+            role: _locate(config, role, path, variant, model_path)
+            for role, path in (("pose", pose_path), ("detector", detector_path))
+        }
+        threads = threads_per_worker(config.workers)
+        network = PatchNetwork(
+            paths["pose"],
+            device=device,
+            engine=_engine_for(paths["pose"], engine),
+            precision=precision,
+            threads=threads,
+            size_hw=read_size(image_size, stride=1),
+            normalisation=Normalisation.read(color, mean, std),
+        )
+        pose = ExportedPose(network, codec=codec, kernel=blur_kernel, padding=padding)
+        detector = open_detector(
+            paths["detector"],
+            layout=detector_layout,
+            image_size=detector_size,
+            device=device,
+            engine=_engine_for(paths["detector"], engine),
+            precision=precision,
+            threads=threads,
+        )
+        super().__init__(
+            config,
+            lambda image, threshold: detector.find(image, threshold, iou=iou),
+            pose.find,
+            names=detector.names,
+            joints=pose.joints,
+            detector_classes=detector_classes,
+            joint_threshold=joint_threshold,
+            max_det=max_det,
+        )
+
+
+def open_detector(
+    path: Path,
+    *,
+    layout: str = "auto",
+    image_size: str | None = None,
+    device: str = "cpu",
+    engine: str = "auto",
+    precision: str = "f32",
+    threads: int = 1,
+) -> ExportedModel:
+    """Opens the detector in front of a pose network.
+
+    Args:
+        path: An .onnx file or an OpenVINO .xml.
+        layout: What its outputs mean, where the file doesn't say; auto: found out.
+        image_size: For files whose input size is free.
+        device: As for `ExportedModel`.
+        engine: As for `ExportedModel`.
+        precision: As for `ExportedModel`.
+        threads: As for `ExportedModel`.
+
+    Raises:
+        StartupError: It is not a detector, or what its outputs mean is not certain.
+    """
+    model = ExportedModel(
+        path,
+        device=device,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        image_size=image_size,
+        hints=Hints(layout=None if layout == "auto" else layout, likely_task="detect"),
+    )
+    if model.layout.task in ("classify", "obb"):
+        raise StartupError(
+            f"{path}: expected a detector of boxes in front of the pose network; its task is {model.layout.task}"
+        )
+    return model
+
+
+def _check_joints(labels: Labels, joints: int) -> None:
+    """Checks that labels are skeletons with the joints that a network finds. Raises StartupError."""
+    thirds = {3 * len(label.sublabels) for label in labels.values() if label.sublabels}
+    if joints in thirds:
+        raise StartupError(
+            f"the pose network has {joints} heat maps, three for each joint of the label: offsets beside each map (UDP's combined "
+            "heat maps) can't be decoded here; use a network with one map for each joint"
+        )
+    check_types(labels, "pose", (joints, 3))
+
+
+def _locate(config: FunctionConfig, role: str, path: str | None, variant: str | None, model_path: str | None) -> Path:
+    """The file of a role: where its own option says, else the file of that name in the folder of the weights."""
+    if path:
+        if not (config.directory / path).is_file():
+            raise StartupError(
+                f"{role.upper()}_PATH: there is no file {config.directory / path}; mount the folder of your weights into the "
+                "container"
+            )
+        return locate(config, None, path)
+    place = locate(config, variant, model_path)
+    folder = place if place.is_dir() else place.parent
+    files = [folder / f"{role}{suffix}" for suffix in _SUFFIXES if (folder / f"{role}{suffix}").is_file()]
+    if len(files) == 1:
+        return files[0]
+    there = listed(sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES), 6)
+    what = "a top-down pose network" if role == "pose" else "the detector that finds the boxes for it"
+    raise StartupError(
+        f"{folder}: expected {role}.onnx or {role}.xml, {what}, found {there}; name the file so, or set {role.upper()}_PATH"
+    )
+
+
+def _engine_for(path: Path, engine: str) -> str:
+    """The engine for one of two files that may be of different kinds: only OpenVINO runs an .xml."""
+    return "openvino" if path.suffix == ".xml" and engine == "onnxruntime" else engine

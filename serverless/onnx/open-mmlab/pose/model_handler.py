@@ -1,0 +1,3 @@
+from common.networks.top_down.handler import ExportedTopDown as ModelHandler
+
+__all__ = ["ModelHandler"]

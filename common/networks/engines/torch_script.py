@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,9 @@ class TorchScriptEngine:
         torch.set_num_threads(threads)
         extra = {_METADATA: ""}
         try:
-            self._module = torch.jit.load(str(model), map_location=self._device, _extra_files=extra).eval()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch advises other formats than the one that is here
+                self._module = torch.jit.load(str(model), map_location=self._device, _extra_files=extra).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise StartupError(f"{model}: torch can't load it as TorchScript: {_last_line(error)}") from error
         self.metadata: Mapping[str, str] = _metadata(extra[_METADATA], Path(model))
@@ -181,7 +184,7 @@ def _metadata(text: str | bytes, path: Path) -> dict[str, str]:
     if not isinstance(content, dict):
         raise StartupError(f"{path}: {_METADATA} in it: expected an object, got {describe(content)}")
     if isinstance(shape := content.get("shape"), list) and len(shape) == 4:  # YOLOv5's own exporter
-        content.setdefault("imgsz", shape[2:])
+        content = {"batch": shape[0], "channels": shape[1], "imgsz": shape[2:], **content}
     return {str(key): str(value) for key, value in content.items() if value is not None}
 
 
@@ -190,8 +193,13 @@ def _image_shape(metadata: Mapping[str, str]) -> tuple[int | None, ...]:
     sizes = re.findall(r"\d+", metadata.get("imgsz", ""))
     if "'dynamic': True" in metadata.get("args", "") or not 1 <= len(sizes) <= 2:
         return (None, None, None, None)
-    channels = metadata.get("channels", "3")
-    return (None, int(channels) if channels.isdecimal() else 3, int(sizes[0]), int(sizes[-1]))
+    batch, channels = (metadata.get(key, "") for key in ("batch", "channels"))
+    return (
+        int(batch) if batch.isdecimal() else None,
+        int(channels) if channels.isdecimal() else 3,
+        int(sizes[0]),
+        int(sizes[-1]),
+    )
 
 
 def _tensors(answer: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,10 +29,10 @@ class ExportedDetector:
 
     Args:
         config: The function's function.yaml.
-        model_path: An .onnx file, an OpenVINO .xml, or a folder with one of them.
+        model_path: An .onnx file, an OpenVINO .xml, or a folder with one of them; or a .torchscript file.
         variant: One of the function's weights.yaml.
         device: cpu, cuda or cuda:<number>.
-        engine: auto (the faster one, measured), onnxruntime, openvino or tensorrt.
+        engine: auto (the faster one, measured), onnxruntime, openvino, tensorrt, or torchscript for such files alone.
         precision: f32, bf16 or f16, of OpenVINO's arithmetic.
         layout: What the file's outputs mean, where the file doesn't say: the name of a layout, or auto.
         task: What the network is for, where the file doesn't say.

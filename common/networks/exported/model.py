@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.errors import StartupError
 from common.networks.engine import Array, Engine, Tensor, open_engine
+from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
 from common.networks.formats.detections import Detections
 from common.networks.formats.image_input import ImageInput, read_size
 from common.networks.formats.layout import OutputLayout
@@ -23,13 +24,16 @@ from common.networks.results import Found
 from common.vision.geometry import clip_points
 from common.vision.letterbox import Letterbox
 
+SUFFIXES = (".onnx", ".xml", TORCHSCRIPT_SUFFIX)
+"""Of model files."""
+_LISTED = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 _LOG = logging.getLogger(__name__)
 
 _FurtherInputs = Mapping[str, Callable[[Letterbox], Array]]
 
 
 class ExportedModel:
-    """An .onnx file or an OpenVINO .xml (or a folder with one of them) whose output layout is known.
+    """An .onnx file, an OpenVINO .xml (or a folder with one of them) or a .torchscript file whose output layout is known.
 
     It is run once on noise when it is opened, to see what its outputs are.
 
@@ -185,6 +189,11 @@ class ExportedModel:
     def _image_input(self, engine: Engine, wanted_hw: tuple[int, int] | None) -> ImageInput:
         metadata = Metadata.read(engine.metadata)
         try:
+            if self.path.suffix == TORCHSCRIPT_SUFFIX and wanted_hw is None and metadata.size_hw is None:
+                raise StartupError(
+                    "IMAGE_SIZE: a TorchScript file doesn't declare the size of its input, and this one has no metadata of its "
+                    "exporter: set it to the size that the model was exported with"
+                )
             image = ImageInput.of(engine.inputs, metadata, wanted_hw)
             unknown = {port.name for port in engine.inputs} - {engine.inputs[image.index].name, *self._further}
             if unknown:
@@ -271,24 +280,24 @@ def model_file(path: Path) -> Path:
     """Finds the model file at a path.
 
     Args:
-        path: An .onnx or .xml file, or a folder with one of them.
+        path: An .onnx, .xml or .torchscript file, or a folder with one of them.
 
     Raises:
         StartupError: There is no such file, or it is not of these kinds; with what to do about it.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".onnx", ".xml"))
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if len(files) != 1:
             listed = ", ".join(file.name for file in files) or "none"
-            raise StartupError(f"{path}: expected one .onnx or .xml file in the folder, found {listed}")
+            raise StartupError(f"{path}: expected one {_LISTED} file in the folder, found {listed}")
         return files[0]
     if path.suffix in (".pt", ".pth"):
         raise StartupError(
             f"{path}: a PyTorch file: export it (yolo export model={path.name} format=onnx), or use the function "
             "serverless/pytorch/ultralytics/yolo, which reads it with the ultralytics package (AGPL-3.0)"
         )
-    if path.suffix not in (".onnx", ".xml"):
-        raise StartupError(f"{path}: expected an .onnx file or an OpenVINO .xml")
+    if path.suffix not in SUFFIXES:
+        raise StartupError(f"{path}: expected an .onnx file, an OpenVINO .xml or a .torchscript file")
     if not path.is_file():
         raise StartupError(f"{path}: no such file")
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():

@@ -1,4 +1,4 @@
-"""Detectors and classifiers exported to ONNX or OpenVINO."""
+"""Detectors and classifiers exported to ONNX, OpenVINO or TorchScript."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.reader import Reader
 
-_SUFFIXES = (".onnx", ".xml")
+_ENGINES = {".onnx": "onnxruntime", ".xml": "openvino", ".torchscript": "torchscript"}
 ULTRALYTICS_LICENCE = (
     "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this one "
     "only where that licence, or one that you have bought, allows it."
@@ -19,7 +19,7 @@ def read_exported(path: Path, given: Given) -> Facts:
     """Opens an exported file and reads what it says about its model.
 
     Args:
-        path: An .onnx or .xml file, or the folder with one.
+        path: An .onnx, .xml or .torchscript file, or the folder with one.
         given: What the command line says; its WEIGHTS is not looked at.
 
     Raises:
@@ -28,12 +28,12 @@ def read_exported(path: Path, given: Given) -> Facts:
     from common.networks.exported.model import ExportedModel, model_file
 
     file = model_file(path)
-    engine = "openvino" if file.suffix == ".xml" else "onnxruntime"
-    model = ExportedModel(file, engine=engine, hints=given.hints, image_size=given.settings.get("IMAGE_SIZE"))
+    model = ExportedModel(file, engine=_ENGINES[file.suffix], hints=given.hints, image_size=given.settings.get("IMAGE_SIZE"))
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
         files=(file, *_beside(file)),
         like=f"onnx/yolo/{layout.task}",
+        base_image="cvat.pytorch.base" if file.suffix == ".torchscript" else None,
         options={name: given.settings[name] for name in _OPTIONS if name in given.settings},
         licence=ULTRALYTICS_LICENCE if metadata.task is not None else UNKNOWN_LICENCE,
         task=layout.task,
@@ -59,7 +59,7 @@ def _recognises(given: Given) -> bool:
     path = given.path
     if given.kind != "detector":
         return False
-    return path.is_dir() if path.suffix not in _SUFFIXES else path.exists()
+    return path.is_dir() if path.suffix not in _ENGINES else path.exists()
 
 
 def _read(given: Given, workshop: Path) -> Facts:
@@ -67,4 +67,4 @@ def _read(given: Given, workshop: Path) -> Facts:
     return read_exported(given.path, given)
 
 
-READER = Reader(".onnx, OpenVINO's .xml or its folder", ("detector",), _recognises, _read)
+READER = Reader(".onnx, OpenVINO's .xml or its folder, .torchscript", ("detector",), _recognises, _read)

@@ -28,7 +28,9 @@ def read_exported(path: Path, given: Given) -> Facts:
     from common.networks.exported.model import ExportedModel, model_file
 
     file = model_file(path)
-    model = ExportedModel(file, engine=_ENGINES[file.suffix], hints=given.hints, image_size=given.settings.get("IMAGE_SIZE"))
+    model = ExportedModel(
+        file, engine=_ENGINES[file.suffix], hints=given.hints, image_size=given.settings.get("IMAGE_SIZE")
+    )
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
         files=(file, *_beside(file)),

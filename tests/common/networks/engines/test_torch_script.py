@@ -135,7 +135,7 @@ class Writes(torch.nn.Module):
         self.path = path
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        torch.save(x, self.path)
+        torch.ops.aten.save(x, self.path)  # torch.save, which Ultralytics' package replaces by its own
         return x
 
 

@@ -26,7 +26,6 @@ from common.vision.letterbox import Letterbox
 
 SUFFIXES = (".onnx", ".xml", TORCHSCRIPT_SUFFIX)
 """Of model files."""
-_LISTED = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 _LOG = logging.getLogger(__name__)
 
 _FurtherInputs = Mapping[str, Callable[[Letterbox], Array]]
@@ -286,10 +285,11 @@ def model_file(path: Path) -> Path:
         StartupError: There is no such file, or it is not of these kinds; with what to do about it.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix in (".onnx", ".xml"))
+        files = files or sorted(path.glob(f"*{TORCHSCRIPT_SUFFIX}"))
         if len(files) != 1:
             listed = ", ".join(file.name for file in files) or "none"
-            raise StartupError(f"{path}: expected one {_LISTED} file in the folder, found {listed}")
+            raise StartupError(f"{path}: expected one .onnx or .xml file in the folder, found {listed}")
         return files[0]
     if path.suffix in (".pt", ".pth"):
         raise StartupError(

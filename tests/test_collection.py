@@ -9,7 +9,7 @@ import pytest
 from common.config import FunctionConfig
 from common.serving.native import interaction_spec
 from tools.check import inspect_function
-from tools.collection import COLLECTION, function_directories, lacks, resolve
+from tools.collection import COLLECTION, function_directories, lacks, requirement_files, resolve
 
 DIRECTORIES = function_directories()
 NAMES = [str(directory.relative_to(COLLECTION)) for directory in DIRECTORIES]
@@ -62,3 +62,17 @@ def test_unknown_names_are_refused() -> None:
         resolve("opencv/grabcat")
     with pytest.raises(ValueError, match=r"there is no such function; did you mean opencv-grabcut\?"):
         resolve("opencv-grabcat")
+
+
+def test_the_packages_of_a_function_are_those_of_its_base_image(tmp_path: Path) -> None:
+    """Not of the folder that it is in: OpenVINO's functions run in the image of ONNX Runtime, and your own lie anywhere."""
+    base = COLLECTION / "onnx/base/requirements.txt"
+    (tmp_path / "function.yaml").write_text("spec: {build: {baseImage: cvat.onnx.base}}")
+    assert requirement_files(tmp_path) == [base]
+    (tmp_path / "requirements.txt").touch()
+    assert requirement_files(tmp_path) == [base, tmp_path / "requirements.txt"]
+    for other in ("spec: {build: {baseImage: 'python:3.11'}}", "spec: {build: {baseImage: cvat.none.base}}", "[", ""):
+        (tmp_path / "function.yaml").write_text(other)
+        assert requirement_files(tmp_path) == [tmp_path / "requirements.txt"]
+    (tmp_path / "function.yaml").unlink()
+    assert requirement_files(tmp_path) == [tmp_path / "requirements.txt"]

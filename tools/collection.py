@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from common.config import read_yaml
+from common.errors import StartupError
 from common.networks import weights
 from serverless.collection import COLLECTION, ROOT, function_directories, name_of, resolve
 
@@ -66,17 +68,18 @@ def missing_packages(directory: Path) -> list[str]:
 
 
 def requirement_files(directory: Path) -> list[Path]:
-    """The requirement files of a function: its framework's, if it is in the collection, and its own.
+    """The requirement files of a function: those of the framework whose base image it has, and its own.
 
     Args:
         directory: the function's.
     """
-    files = []
-    if directory.is_relative_to(COLLECTION):
-        framework = directory.relative_to(COLLECTION).parts[0]
-        files.append(COLLECTION / framework / "base" / "requirements.txt")
-    files.append(directory / "requirements.txt")
-    return [path for path in files if path.is_file()]
+    try:
+        build = read_yaml(directory / "function.yaml")["spec"]["build"]
+        base = re.fullmatch(r"cvat\.([^.:/]+)\.base", str(build["baseImage"]))
+    except (StartupError, KeyError, TypeError):  # whoever starts the function says what is wrong with the file
+        base = None
+    folders = [COLLECTION / base[1] / "base", directory] if base else [directory]
+    return [path for folder in folders if (path := folder / "requirements.txt").is_file()]
 
 
 def required_packages(directory: Path) -> Iterator[str]:

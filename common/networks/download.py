@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from common.errors import StartupError, describe
@@ -33,15 +33,29 @@ _TIMEOUT_S = 60.0  # without a byte
 _SIZE_TIMEOUT_S = 5.0
 _CHUNK = 1 << 20
 _TRIES = 3  # in a row, as long as each brings something
+_ALGORITHMS = {64: "sha256", 96: "sha384"}  # by the number of hexadecimal digits
 
 
-def download(url: str, path: Path, sha256: str | None = None, progress: Progress | None = None) -> str:
+def digest_of(file: io.FileIO | BinaryIO, like: str | None = None) -> str:
+    """The digest of a file's content.
+
+    Args:
+        file: Opened for reading, in bytes, at its beginning.
+        like: A digest with which it will be compared: SHA-256 or SHA-384, in hexadecimal digits; None for SHA-256.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    return hashlib.file_digest(file, _ALGORITHMS[len(like or "0" * 64)]).hexdigest()
+
+
+def download(url: str, path: Path, digest: str | None = None, progress: Progress | None = None) -> str:
     """Fetches a file, or the rest of it.
 
     Args:
         url: The address of the file; https, or http on this machine.
         path: Where to save it; its folder is created.
-        sha256: The expected SHA-256, in hexadecimal digits; None when it is not known.
+        digest: The expected SHA-256 or SHA-384, in hexadecimal digits; None when it is not known.
         progress: Called for each chunk.
 
     Returns:
@@ -49,23 +63,23 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
 
     Raises:
         StartupError: The server does not give it, the connection broke off (the part received is kept for the next time),
-            another process is fetching it, or the file received has another SHA-256 (then nothing is kept).
+            another process is fetching it, or the file received has another digest (then nothing is kept).
     """
     check_url(url, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened_part(path) as part:
-        resumed = part.fetch(url, checked=sha256 is not None, progress=progress)
-        found = part.digest()
-        if resumed and sha256 is not None and found != sha256:
+        resumed = part.fetch(url, checked=digest is not None, progress=progress)
+        if resumed and digest is not None and part.digest(digest) != digest:
             # The first part may be of another version.
             part.clear()
             part.fetch(url, checked=True, progress=progress)
-            found = part.digest()
-        if sha256 is not None and found != sha256:
+        if digest is not None and (other := part.digest(digest)) != digest:
             part.clear()
+            name = _ALGORITHMS[len(digest)].upper().replace("SHA", "SHA-")
             raise StartupError(
-                f"{url}: expected SHA-256 {sha256}, got {found}: not used; the file was changed or replaced"
+                f"{url}: expected {name} {digest}, got {other}: not used; the file was changed or replaced"
             )
+        found = part.digest()
         part.finish(path)
     return found
 
@@ -156,9 +170,9 @@ class _Part:
                     ) from error
         raise StartupError(f"{url}: the server refuses to give the rest of the file")
 
-    def digest(self) -> str:
+    def digest(self, like: str | None = None) -> str:
         self._file.seek(0)
-        return hashlib.file_digest(self._file, "sha256").hexdigest()
+        return digest_of(self._file, like)
 
     def clear(self) -> None:
         self._file.truncate(0)

@@ -8,7 +8,7 @@
         files:
           - path: yolo11n.onnx      # inside the variant's folder
             url: https://...        # left out: the file is part of the function's directory
-            sha256: 0f3c...         # left out: recorded at the first fetch and checked from then on
+            sha256: 0f3c...         # or sha384; left out: recorded at the first fetch and checked from then on
             size: 10612224          # bytes, shown before the download; may be left out
         entry: yolo11n.onnx         # what a handler opens; left out: the only file, or the folder of several
 
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import os
 import re
 import shlex
@@ -37,13 +36,13 @@ from typing import Any
 
 from common.config import FunctionConfig, read_yaml
 from common.errors import StartupError, listed
-from common.networks.download import check_url, download
+from common.networks.download import check_url, digest_of, download
 
 FILE_NAME = "weights.yaml"
 RECORD_NAME = "weights.sha256"  # in the format of `sha256sum`, so that `sha256sum -c` checks it too
 FOLDER_NAME = "weights"
 MOUNTED_NAME = ".mounted"  # in that folder, at build: the weights come with a volume (deploy_cpu.sh --weights)
-_HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_HEX_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha384": re.compile(r"[0-9a-f]{96}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,13 @@ class WeightFile:
     """64 hexadecimal digits; None when they are recorded at the first fetch."""
     size: int | None = None
     """Bytes; None when weights.yaml has no size."""
+    sha384: str | None = None
+    """96 hexadecimal digits, where the publisher gives these."""
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that is known before the file is fetched."""
+        return self.sha256 or self.sha384
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +232,9 @@ def fetch(
         return folder / chosen.entry
     record = _read_record(folder)
     for file in chosen.files:
-        path, expected = folder / file.path, file.sha256 or record.get(file.path)
+        path, expected = folder / file.path, file.digest or record.get(file.path)
         if path.is_file() and (expected is None or _intact(path, expected)):
-            found, how = expected or _digest(path), "present"
+            found, how = file.sha256 or _digest(path), "present"
         elif file.url is None:
             raise StartupError(f"{path}: the file is part of the function's directory, but is missing or has changed")
         elif is_offline():
@@ -272,14 +278,22 @@ def _parse_variant(name: str, value: Any, path: Path) -> Variant:
 def _parse_file(item: Any, where: str) -> WeightFile:
     has_path = isinstance(item, dict) and isinstance(item.get("path"), str)
     StartupError.check(has_path, where, "an object with a path", item)
-    path, url, sha256, size = item["path"], item.get("url"), item.get("sha256"), item.get("size")
+    path, url, size = item["path"], item.get("url"), item.get("size")
     _check_relative(path, f"{where}.path")
     if url is not None:
         check_url(url, f"{where}.url")
-    is_digest = sha256 in (None, "") or (isinstance(sha256, str) and _HEX_DIGEST.fullmatch(sha256.lower()))
-    StartupError.check(is_digest, f"{where}.sha256", "64 hexadecimal digits", sha256)
+    digests = {name: _parse_digest(item.get(name), name, where) for name in _HEX_DIGESTS}
     StartupError.check(size is None or (type(size) is int and size >= 0), f"{where}.size", "a number of bytes", size)
-    return WeightFile(path=path, url=url, sha256=sha256.lower() if sha256 else None, size=size)
+    return WeightFile(path=path, url=url, size=size, **digests)
+
+
+def _parse_digest(value: Any, name: str, where: str) -> str | None:
+    if value in (None, ""):
+        return None
+    is_digest = isinstance(value, str) and _HEX_DIGESTS[name].fullmatch(value.lower())
+    digits = {"sha256": 64, "sha384": 96}[name]
+    StartupError.check(is_digest, f"{where}.{name}", f"{digits} hexadecimal digits", value)
+    return str(value).lower()
 
 
 def _check_relative(path: str, where: str) -> None:
@@ -301,7 +315,7 @@ def _missing(directory: Path, variant: Variant, to: Path | None = None) -> Missi
     record = _read_record(folder)
     absent, changed = [], []
     for file in variant.files:
-        path, expected = folder / file.path, file.sha256 or record.get(file.path)
+        path, expected = folder / file.path, file.digest or record.get(file.path)
         if not path.is_file():
             absent.append(file)
         elif expected is not None and not _intact(path, expected):
@@ -315,7 +329,7 @@ def _missing(directory: Path, variant: Variant, to: Path | None = None) -> Missi
         verb = "is" if len(absent) == 1 else "are"
         problems.append(f"no weights for {variant.name}: {_names(absent)} {verb} missing in {shown(folder)}")
     if changed:
-        problems.append(f"weights of {variant.name} have changed (SHA-256): {_names(changed)} in {shown(folder)}")
+        problems.append(f"weights of {variant.name} have changed: {_names(changed)} in {shown(folder)}")
     to_fetch = tuple(file for file in (*absent, *changed) if file.url)
     problems.append(
         f"fetch: {_python()} -m common.networks.weights {shlex.quote(shown(directory))} --variant {shlex.quote(variant.name)}"
@@ -332,13 +346,13 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) and here != Path(here.root) else str(path)
 
 
-def _intact(path: Path, sha256: str) -> bool:
-    return path.is_file() and _digest(path) == sha256
+def _intact(path: Path, digest: str) -> bool:
+    return path.is_file() and _digest(path, digest) == digest
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, like: str | None = None) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(file, like)
 
 
 def _read_record(folder: Path) -> dict[str, str]:

@@ -96,7 +96,7 @@ def test_records_a_digest_that_is_not_known_and_checks_it_from_then_on(tmp_path:
     record = path.parent / "weights.sha256"
     assert record.read_text() == f"{DIGEST}  small.onnx\n"
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(StartupError, match=r"have changed \(SHA-256\): small.onnx .*python -m common.networks.weights"):
+    with pytest.raises(StartupError, match=r"have changed: small.onnx .*python -m common.networks.weights"):
         weights.locate(FunctionConfig.load(directory))
     weights.fetch(directory)
     assert weights.locate(FunctionConfig.load(directory)).read_bytes() == CONTENT
@@ -107,6 +107,24 @@ def test_a_changed_file_on_the_server_is_not_taken(tmp_path: Path, server: str) 
     with pytest.raises(StartupError, match=f"expected SHA-256 0000.*got {DIGEST}"):
         weights.fetch(directory)
     assert left_over(directory) == ["function.yaml", "weights.yaml"]
+
+
+def test_a_publisher_may_give_sha384(tmp_path: Path, server: str) -> None:
+    longer = hashlib.sha384(CONTENT).hexdigest()
+    catalog = one_file(f"{server}/good").replace("sha256: ''", f"sha384: {longer.upper()}")
+    directory = function(tmp_path / "f", catalog)
+    path = weights.fetch(directory)
+    assert (path.parent / "weights.sha256").read_text() == f"{DIGEST}  small.onnx\n", "sha256sum -c can check it"
+    weights.fetch(directory)
+    assert weights.locate(FunctionConfig.load(directory)) == path and Server.asked == ["/good"]
+    assert (path.parent / "weights.sha256").read_text() == f"{DIGEST}  small.onnx\n"
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(StartupError, match=r"have changed: small\.onnx"):
+        weights.locate(FunctionConfig.load(directory))
+    other = function(tmp_path / "other", catalog.replace(longer.upper(), "0" * 96))
+    with pytest.raises(StartupError, match=f"expected SHA-384 0000.*got {longer}"):
+        weights.fetch(other)
+    assert left_over(other) == ["function.yaml", "weights.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +230,7 @@ def test_files_of_the_directory_itself(tmp_path: Path) -> None:
         ("variants: {a: {files: [{path: x, url: 'http://example.com/x'}]}}", "only fetched over https"),
         ("variants: {a: {files: [{path: x, url: 'file:///etc/passwd'}]}}", "begins with https"),
         ("variants: {a: {files: [{path: x, sha256: abc}]}}", "64 hexadecimal digits"),
+        (f"variants: {{a: {{files: [{{path: x, sha384: {DIGEST}}}]}}}}", "sha384: expected 96 hexadecimal digits"),
         (f"variants: {{a: {{files: [{{path: x, sha256: {'0' * 64}}}]}}}}", "64 hexadecimal digits.* got 0"),  # a number
         ("variants: {a: {files: [{path: x}, {path: x}]}}", "the same path is listed more than once"),
         ("variants: {a: {files: [{path: x, size: 1.5}]}}", "size: expected a number of bytes"),

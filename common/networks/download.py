@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 from common.errors import StartupError, describe
@@ -36,7 +36,7 @@ _TRIES = 3  # in a row, as long as each brings something
 _ALGORITHMS = {64: "sha256", 96: "sha384"}  # by the number of hexadecimal digits
 
 
-def digest_of(file: io.FileIO | BinaryIO, like: str | None = None) -> str:
+def digest_of(file: io.FileIO | io.BufferedReader, like: str | None = None) -> str:
     """The digest of a file's content.
 
     Args:

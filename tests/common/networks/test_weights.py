@@ -111,7 +111,7 @@ def test_a_changed_file_on_the_server_is_not_taken(tmp_path: Path, server: str) 
 
 def test_a_publisher_may_give_sha384(tmp_path: Path, server: str) -> None:
     longer = hashlib.sha384(CONTENT).hexdigest()
-    catalog = one_file(f"{server}/good").replace("sha256: ''", f"sha384: {longer.upper()}")
+    catalog = one_file(f"{server}/good").replace("sha256: ''", f"sha384: '{longer.upper()}'")
     directory = function(tmp_path / "f", catalog)
     path = weights.fetch(directory)
     assert (path.parent / "weights.sha256").read_text() == f"{DIGEST}  small.onnx\n", "sha256sum -c can check it"

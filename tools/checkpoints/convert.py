@@ -10,7 +10,7 @@ from common.errors import StartupError, describe
 from tools.checkpoints.blocks import PARTS
 from tools.checkpoints.errors import BadCheckpoint
 from tools.checkpoints.graph import Graph, Value
-from tools.checkpoints.identify import Family, identified, network_of
+from tools.checkpoints.identify import WRAPPERS, Family, identified, network_of
 from tools.checkpoints.names import not_allowed
 from tools.checkpoints.network import KNOWN, Network, check_names
 from tools.checkpoints.standins import Instance
@@ -57,7 +57,7 @@ def to_onnx(path: Path, target: Path, size_hw: tuple[int, int] | None = None) ->
         model = network_of(content.value)
         assert model is not None
         try:
-            check_names(not_allowed(content, KNOWN))
+            check_names(not_allowed(content, KNOWN | WRAPPERS))
             network = Network.read(model)
             size = _size(network, content.value, size_hw)
             return _write(network, target, size)

@@ -43,12 +43,14 @@ _SIGNATURES = (
     (b"GGUF", "a GGUF file, of language models", "give a vision model"),
     (b"ftrt", "an engine of TensorRT, for one GPU alone", "give the .pt or .onnx file that it was made of"),
     (b"\x7fELF", "a program", "give the model file"),
+    (b"\0\0\0\0\2\0\0\0", "the weights of a Darknet model", "export the model to ONNX, with its .cfg"),
     (b"MZ", "a program for Windows", "give the model file"),
 )
 _OFFSETS = (
     (4, b"TFL3", "a TensorFlow Lite model", "export the model to ONNX with the package that trained it"),
     (257, b"ustar", "a tar archive", "unpack it and give the model inside"),
 )
+_PICKLES = tuple(bytes([byte]) for byte in b"\x80(c]}GXUVSIJKLMNT")
 
 
 def recognise(path: Path) -> Verdict | None:
@@ -76,7 +78,9 @@ def recognise(path: Path) -> Verdict | None:
     for offset, signature, what, remedy in _OFFSETS:
         if head[offset:].startswith(signature):
             return Verdict(what, remedy)
-    return _text(head) or _safetensors(head, size) or _onnx(head)
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        return Verdict("the weights of an OpenVINO model", f"give {path.with_suffix('.xml').name}, which is beside it")
+    return _text(head) or _safetensors(head, size) or _onnx(head) or _unknown(head)
 
 
 def _text(head: bytes) -> Verdict | None:
@@ -131,3 +135,12 @@ def _onnx(head: bytes) -> Verdict | None:
     ):
         return Verdict("an ONNX model", "name it .onnx")
     return None
+
+
+def _unknown(head: bytes) -> Verdict | None:
+    # What a pickle can begin with: its protocol, or, before protocol 2, an instruction that makes something.
+    if head[:1] in _PICKLES or head.startswith(b"PK\x03\x04"):
+        return None
+    return Verdict(
+        f"in no format that is known here (it begins with the bytes {head[:8].hex(' ')})", "give the model file"
+    )

@@ -19,7 +19,7 @@ from tools.checkpoints.names import dangerous, not_allowed, not_of_ultralytics
 from tools.checkpoints.network import KNOWN, MODELS
 from tools.checkpoints.standins import Instance
 
-SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".pickle", ".torchscript")
+SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".pickle", ".torchscript", ".weights")
 _TO_ONNX = "export the model to ONNX with the package that trained it"
 _ULTRALYTICS_TASKS = {
     "DetectionModel": "detect",
@@ -29,6 +29,16 @@ _ULTRALYTICS_TASKS = {
     "ClassificationModel": "classify",
     "RTDETRDetectionModel": "detect",
 }
+
+WRAPPERS = frozenset(
+    {
+        "torch.nn.parallel.data_parallel.DataParallel",
+        "torch.nn.parallel.distributed.DistributedDataParallel",
+        "models.common.AutoShape",
+        "models.common.autoShape",
+    }
+)
+"""Classes of modules around a whole network."""
 
 
 class Family(Enum):
@@ -143,7 +153,7 @@ def _zip_verdict(path: Path) -> Verdict | None:
 def _of_content(content: Content) -> Identified:
     model = network_of(content.value)
     kind = str(model.maker) if model is not None else ""
-    unknown = not_allowed(content, KNOWN)
+    unknown = not_allowed(content, KNOWN | WRAPPERS)
     if kind.startswith("ultralytics."):
         unknown = not_of_ultralytics(content)
     if harmful := dangerous(unknown):
@@ -180,7 +190,7 @@ def network_of(value: Any) -> Instance | None:
     for _ in range(3):
         if not isinstance(found, Instance) or not isinstance(found.attributes.get("_modules"), dict):
             return None
-        if found.maker.name not in ("DataParallel", "DistributedDataParallel", "AutoShape", "autoShape"):
+        if str(found.maker) not in WRAPPERS:
             return found
         modules = found.attributes["_modules"]
         found = modules.get("module") or modules.get("model")

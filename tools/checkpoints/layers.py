@@ -67,7 +67,9 @@ class Convolution:
             StartupError: The input has other channels, or is too small.
         """
         outputs, inputs, *kernel = self.weight.shape
-        if value.channels != inputs * self.groups or not self.groups or outputs % self.groups or 0 in self.stride_hw:
+        if 0 in self.stride_hw or 0 in self.dilation_hw:
+            raise module.error("expected strides of 1 or more")
+        if value.channels != inputs * self.groups or not self.groups or outputs % self.groups:
             raise module.error(f"expected {inputs * self.groups} channels, got {value.channels}: the file is damaged")
         height, width = (
             (side + 2 * padding - dilation * (size - 1) - 1) // stride + 1

@@ -46,6 +46,8 @@ class Metadata:
     """(How many joints, values of each) of a pose: 2 for x, y; 3 with visibility."""
     joint_names: tuple[str, ...] | None = None
     """The names of the first class's joints."""
+    layout: str | None = None
+    """The name of the outputs' layout, in files that `tools.checkpoints` wrote."""
     detection_output: DetectionOutput | None = None
     """The operation that the model ends in, where OpenVINO finds it there."""
 
@@ -74,6 +76,7 @@ class Metadata:
             channels=channels if isinstance(channels, int) else 3,
             joints=(joints[0], joints[1]) if _is_pair(joints) else None,
             joint_names=_joint_names(_literal(texts.get("kpt_names"))),
+            layout=texts.get("layout") or None,
             detection_output=_detection_output(_literal(texts.get(DETECTION_OUTPUT))),
         )
 

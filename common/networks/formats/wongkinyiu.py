@@ -18,7 +18,8 @@ from common.networks.formats.yolov5 import TASKS, match_rows, read_rows
 
 
 def _match_rows(task: str, file: Signature) -> Dimensions | None:
-    return match_rows(task, file) if file.by_hand or not file.metadata.names else None
+    said = file.metadata.layout == "yolov7" or not file.metadata.names
+    return match_rows(task, file) if file.by_hand or said else None
 
 
 def _read_rows(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:

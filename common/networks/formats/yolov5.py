@@ -48,7 +48,8 @@ def read_rows(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
 
 def _match(task: str, file: Signature) -> Dimensions | None:
     # This exporter writes the class names; those of YOLOv7 and YOLOR write nothing.
-    return match_rows(task, file) if file.by_hand or file.metadata.names else None
+    said = file.metadata.layout in (None, "yolov5") and file.metadata.names
+    return match_rows(task, file) if file.by_hand or said else None
 
 
 ROWS = tuple(

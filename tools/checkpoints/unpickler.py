@@ -32,7 +32,11 @@ class Stream(Protocol):
     """Where pickles are read from."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, fewer at the end."""
+        """The next bytes, fewer at the end.
+
+        Args:
+            size: How many.
+        """
 
     def readline(self) -> bytes:
         """The next line."""

@@ -1,0 +1,61 @@
+"""Which classes of transformers the functions serve, and for what."""
+
+from __future__ import annotations
+
+from common.errors import listed
+
+DETECT = (
+    "ConditionalDetrForObjectDetection",
+    "DabDetrForObjectDetection",
+    "DFineForObjectDetection",
+    "DeformableDetrForObjectDetection",
+    "Deimv2ForObjectDetection",
+    "DetrForObjectDetection",
+    "LwDetrForObjectDetection",
+    "RTDetrForObjectDetection",
+    "RTDetrV2ForObjectDetection",
+    "RfDetrForObjectDetection",
+    "TableTransformerForObjectDetection",
+    "YolosForObjectDetection",
+)
+INSTANCES = (
+    "DetrForSegmentation",
+    "EomtDinov3ForUniversalSegmentation",
+    "EomtForUniversalSegmentation",
+    "Mask2FormerForUniversalSegmentation",
+    "MaskFormerForInstanceSegmentation",
+    "OneFormerForUniversalSegmentation",
+    "RfDetrForInstanceSegmentation",
+)
+SEMANTIC = "ForSemanticSegmentation"  # in the name of every class that gives a class to each pixel
+CLASSIFY = "ForImageClassification"  # in the name of every class that tags images
+_WORDS = {
+    "detect": f"models of {listed([name.partition('For')[0] for name in DETECT], 20)}",
+    "segment": f"models of {listed([name.partition('For')[0] for name in INSTANCES], 20)}, and any ...{SEMANTIC}",
+    "classify": f"any ...{CLASSIFY}",
+}
+
+
+def task_of(architecture: str) -> str | None:
+    """What a model is for.
+
+    Args:
+        architecture: The class of transformers that it was saved from, as in its config.json.
+
+    Returns:
+        detect, segment or classify: the function of serverless/pytorch/huggingface; None when none of them serves it.
+    """
+    if architecture in DETECT:
+        return "detect"
+    if architecture in INSTANCES or SEMANTIC in architecture:
+        return "segment"
+    return "classify" if CLASSIFY in architecture else None
+
+
+def served(task: str) -> str:
+    """The models that a function serves, in words for a message.
+
+    Args:
+        task: detect, segment or classify.
+    """
+    return _WORDS[task]

@@ -154,6 +154,18 @@ def _shape(found: Found, i: int, label: Label, joint_threshold: float) -> Iterat
 _REMEDY = "Make a function for this model: make new WEIGHTS=<file> NAME=<name>"
 
 
+# Names of COCO's classes in PASCAL VOC's words, which mmdetection's list has and with it many models of transformers.
+_COCO_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
+
 def _loose(name: str) -> str:
-    """A name without what differs between lists of the same classes: capitals, underscores, dashes, spaces."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    """A name without what differs between lists of the same classes: capitals, underscores, dashes, spaces, VOC's words."""
+    plain = " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    return _COCO_NAMES.get(plain, plain)

@@ -108,8 +108,11 @@ class ModelFolder:
             name.rpartition(".")[2] for name, tensor in tensors if not tensor.is_integer
         }
 
-    def load_image_processor(self) -> Any:
+    def load_image_processor(self, **settings: Any) -> Any:
         """The preprocessing of the folder.
+
+        Args:
+            **settings: Entries of its file that are replaced.
 
         Raises:
             StartupError: The folder has none, or it can't be loaded.
@@ -122,7 +125,7 @@ class ModelFolder:
         transformers = offline_transformers()
         try:
             return transformers.AutoImageProcessor.from_pretrained(
-                self.path, local_files_only=True, trust_remote_code=False
+                self.path, local_files_only=True, trust_remote_code=False, **settings
             )
         except (OSError, ValueError, TypeError, RuntimeError, AttributeError, ImportError, KeyError) as error:
             raise StartupError(

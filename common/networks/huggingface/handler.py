@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from common.config import FunctionConfig
 from common.errors import StartupError
+from common.networks.huggingface.folder import CONFIG
 from common.networks.huggingface.network import Answer, Network
 from common.networks.results import Found, check_types, class_labels, to_shapes
 from common.protocol import Image
@@ -52,6 +53,11 @@ class TransformersHandler:
             config, self.task, variant=variant, model_path=model_path, device=device, precision=precision
         )
         names, count = self.network.names, int(self.network.config.num_labels)
+        if names is None and labels_by == "name":
+            raise StartupError(
+                f"{self.network.folder.path / CONFIG}: id2label: there are no class names: if the ids of function.yaml's labels "
+                "are the model's class indices, set LABELS_BY=id"
+            )
         self._labels = class_labels(config.labels, names, count, labels_by == "id")
         if count > len(self._labels):
             _LOG.warning(

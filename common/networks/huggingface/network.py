@@ -27,6 +27,10 @@ _UNUSED = {
     # Read by the training alone, which compares the queries with a text.
     "OneFormerForUniversalSegmentation": (r"(^|\.)text_mapper\.",),
 }
+_PROCESSING = {
+    # A file on the hub with names that only its post-processing reads.
+    "OneFormerForUniversalSegmentation": {"class_info_file": None},
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +86,12 @@ class Network:
         model = folder.load_model(self.architecture, unused=_UNUSED.get(self.architecture, ()))
         self._model = model.to(self._device)
         self._taken = set(inspect.signature(model.forward).parameters)
-        self._processor = folder.load_image_processor()
+        self._processor = folder.load_image_processor(**_PROCESSING.get(self.architecture, {}))
+        if getattr(self._processor, "do_split_image", False):
+            raise StartupError(
+                f"{folder.path}: the model sees an image in several parts (do_split_image), as EoMT's models of semantic "
+                "segmentation do; these are not served"
+            )
         self._further: dict[str, Any] = {}
         self._dtype = {"f32": None, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
         self.folder = folder
@@ -145,7 +154,7 @@ class Network:
             raise BadRequest(
                 f"image: {width} x {height} pixels can't be resized for this model: it is too narrow"
             ) from error
-        return {name: value for name, value in prepared.items() if name in self._taken or name == "pixel_mask"}
+        return {name: prepared[name] for name in ("pixel_values", "pixel_mask") if name in prepared}
 
     def _forward(self, inputs: Sequence[dict[str, Any]], fields: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         import torch
@@ -168,6 +177,12 @@ class Network:
         if mask is not None:
             rows, columns = mask[0].any(dim=1).sum(), mask[0].any(dim=0).sum()
             return (height, width), (int(rows), int(columns))
+        size = getattr(self._processor, "size", None)
+        if getattr(self._processor, "do_pad", False) and size is not None and size.shortest_edge and size.longest_edge:
+            from transformers.image_transforms import get_size_with_aspect_ratio  # padding without a mask of it: EoMT
+
+            inner = get_size_with_aspect_ratio(image_hw, size.shortest_edge, size.longest_edge)
+            return (height, width), (min(int(inner[0]), height), min(int(inner[1]), width))
         return (height, width), (height, width)
 
 

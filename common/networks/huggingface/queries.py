@@ -32,6 +32,11 @@ class Scored:
     scores: NDArray[np.float32]
     """(N,), 0 to 1."""
 
+    @property
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Queries, classes and scores."""
+        return self.queries, self.classes, self.scores
+
 
 def class_scores(logits: NDArray[np.float32], architecture: str, threshold: float, most: int) -> Scored:
     """The classes of queries that reach a score.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.errors import BadRequest, StartupError
-from common.networks.sam.masks import bitmap_of_logits, check_smallest, resized_without_padding, without_small_parts
+from common.networks.mask_logits import bitmap_of_logits
+from common.networks.sam.masks import check_smallest, resized_without_padding, without_small_parts
 from common.networks.sam.model import Family, Loaded
 from common.protocol import Prompt
 

@@ -17,7 +17,8 @@ from common.config import FunctionConfig
 from common.errors import BadState, StartupError, describe
 from common.networks.fingerprint import content_key
 from common.networks.huggingface.library import offline_transformers
-from common.networks.sam.masks import bitmap_of_logits, check_smallest, one_part, without_small_parts
+from common.networks.mask_logits import bitmap_of_logits
+from common.networks.sam.masks import check_smallest, one_part, without_small_parts
 from common.networks.sam.memory import PRECISIONS, pack_memory, pack_pointer, unpack_memory, unpack_pointer
 from common.networks.sam.model import Family, Loaded
 from common.shapes import BoxXyxy, Mask, Polygon, Rectangle, Shape

@@ -122,6 +122,16 @@ def test_labels_by_name() -> None:
         mapping("cat", "bus", "person")
 
 
+def test_both_spellings_of_cocos_names_are_one_class() -> None:
+    model = ("motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor")
+    names = ("motorcycle", "airplane", "couch", "potted plant", "dining table", "tv")
+    for these, those in ((model, names), (names, model)):
+        found = class_labels(labels("rectangle", *those), these, 6, False)
+        assert [found[i].name for i in range(6)] == list(those)
+    both = class_labels(labels("rectangle", "couch"), ("sofa", "couch"), 2, False)
+    assert list(both) == [1], "the same name is nearer"
+
+
 def test_labels_by_number() -> None:
     wanted = labels("rectangle", "Katze", "Hund")
     assert {i: label.name for i, label in class_labels(wanted, ("cat", "dog"), 2, True).items()} == {

@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from common.errors import StartupError
+from common.networks.mask_logits import bitmap_of_logits
 from common.networks.sam.masks import (
-    bitmap_of_logits,
     check_smallest,
     one_part,
     resized_without_padding,

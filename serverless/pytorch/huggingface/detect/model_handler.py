@@ -1,0 +1,3 @@
+from common.networks.huggingface.detect import Detection as ModelHandler
+
+__all__ = ["ModelHandler"]

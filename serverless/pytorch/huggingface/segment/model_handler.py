@@ -1,0 +1,3 @@
+from common.networks.huggingface.segment import Segmentation as ModelHandler
+
+__all__ = ["ModelHandler"]

@@ -48,10 +48,25 @@ class Detection(TransformersHandler):
         return ("logits", "pred_boxes")
 
     def _found(self, answer: Answer, threshold: float) -> Found:
-        scored = class_scores(answer.outputs["logits"], self.network.architecture, threshold, self._most)
-        centers, sizes = np.split(answer.outputs["pred_boxes"][scored.queries].astype(np.float64), 2, axis=1)
-        height, width = answer.image_hw
-        corners = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
-        boxes = np.clip(corners, 0, 1) * [width, height, width, height]
-        some = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        return Found(scored.scores[some], scored.classes[some], boxes[some])
+        return boxes_found(answer, self.network.architecture, threshold, self._most)
+
+
+def boxes_found(answer: Answer, architecture: str, threshold: float, most: int) -> Found:
+    """The boxes of an image, the highest score first.
+
+    Args:
+        answer: Of the model, with logits and pred_boxes.
+        architecture: The model's class in transformers.
+        threshold: The lowest score, 0 to 1.
+        most: How many at most.
+
+    Returns:
+        Boxes inside the image, none of them empty.
+    """
+    scored = class_scores(answer.outputs["logits"], architecture, threshold, most)
+    centers, sizes = np.split(answer.outputs["pred_boxes"][scored.queries].astype(np.float64), 2, axis=1)
+    height, width = answer.image_hw
+    corners = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
+    boxes = np.clip(corners, 0, 1) * [width, height, width, height]
+    some = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Found(scored.scores[some], scored.classes[some], boxes[some])

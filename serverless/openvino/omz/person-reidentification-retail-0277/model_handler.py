@@ -1,0 +1,3 @@
+from common.networks.embedding import ExportedEmbedding as ModelHandler
+
+__all__ = ["ModelHandler"]

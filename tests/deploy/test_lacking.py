@@ -13,6 +13,13 @@ from deploy.definition.lacking import lacks, needs_gpu
 from serverless.collection import COLLECTION, function_directories, name_of
 
 OWN_WEIGHTS = "weights of your own (MODEL_PATH): mount them with --weights DIR"
+WITHOUT_WEIGHTS = {
+    "onnx-embedding-reid",
+    "onnx-open-mmlab-mmrotate",
+    "onnx-open-mmlab-pose",
+    "onnx-wongkinyiu-yolor",
+    "openvino-omz-mask-rcnn-inception-resnet-v2-atrous-coco",
+}
 
 
 def read(path: Path) -> Any:
@@ -30,18 +37,17 @@ def made(folder: Path, **spec: Any) -> Path:
     return folder
 
 
-def test_three_functions_of_the_collection_lack_something() -> None:
+def test_functions_of_the_collection_that_lack_something() -> None:
     found = {name_of(directory): lacking(directory) for directory in function_directories()}
     assert {name: phrase for name, phrase in found.items() if phrase} == {
-        "onnx-open-mmlab-mmrotate": OWN_WEIGHTS,
-        "onnx-wongkinyiu-yolor": OWN_WEIGHTS,
+        **dict.fromkeys(WITHOUT_WEIGHTS, OWN_WEIGHTS),
         "pytorch-facebookresearch-sam3": "a GPU: ./deploy_gpu.sh",
     }
 
 
-def test_on_a_gpu_two_still_lack_weights() -> None:
+def test_on_a_gpu_they_still_lack_weights() -> None:
     found = {name_of(directory) for directory in function_directories() if lacking(directory, "gpu")}
-    assert found == {"onnx-open-mmlab-mmrotate", "onnx-wongkinyiu-yolor"}
+    assert found == WITHOUT_WEIGHTS
 
 
 def test_serve_lacks_the_same_weights() -> None:

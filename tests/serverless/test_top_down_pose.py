@@ -156,7 +156,7 @@ def test_which_classes_have_a_pose(tmp_path: Path, folder: Path, monkeypatch: An
             r"DETECTOR_CLASSES: expected one of its 2 classes \(dog, person\), got the text 'cat'",
         ),
         ({"DETECTOR_CLASSES": "2"}, "DETECTOR_CLASSES: expected one of its 2 classes"),
-        ({"POSE_PATH": "/nowhere.onnx"}, "POSE_PATH: there is no file /nowhere.onnx"),
+        ({"POSE_PATH": "/nowhere.onnx"}, "POSE_PATH: there is no /nowhere.onnx"),
         ({"MEAN": "0.5", "STD": "0.5"}, "STD: expected numbers of 1 or more"),
     ],
 )
@@ -221,7 +221,7 @@ def test_detectors_that_are_none(tmp_path: Path, folder: Path) -> None:
         LoadedFunction(function, unique=True)
     (folder / "pose.onnx").unlink()
     with pytest.raises(
-        StartupError, match=r"expected pose.onnx or pose.xml, a top-down pose network, found detector.onnx"
+        StartupError, match=r"expected pose.onnx or pose.xml, the top-down pose network, found detector.onnx"
     ):
         LoadedFunction(function, unique=True)
 

@@ -50,11 +50,13 @@ class BoxCrop:
         extent_wh = (width, width / aspect) if width > height * aspect else (height * aspect, height)
         return cls(((left + right) / 2, (top + bottom) / 2), extent_wh, input_hw, unbiased)
 
-    def apply(self, image: Image) -> Image:
+    def apply(self, image: Image, *, sharp: bool = False) -> Image:
         """The part as the network's input; black outside the image.
 
         Args:
             image: (H, W, 3) uint8.
+            sharp: Whether the image ends at the centres of its outermost pixels, as in transformers; else it fades to black
+                over one more pixel, as in mmpose.
 
         Returns:
             (height, width, 3) uint8 of `input_hw`.
@@ -73,7 +75,14 @@ class BoxCrop:
             [[gain_x * step, 0, gain_x * (columns.start - left)], [0, gain_y * step, gain_y * (rows.start - top)]],
             np.float64,
         )
-        return np.asarray(cv2.warpAffine(region, matrix, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
+        border = cv2.BORDER_REPLICATE if sharp else cv2.BORDER_CONSTANT
+        shown = np.asarray(
+            cv2.warpAffine(region, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border), np.uint8
+        )
+        if sharp:
+            shown[self._outside(1, image.shape[0])] = 0
+            shown[:, self._outside(0, image.shape[1])] = 0
+        return shown
 
     def to_image(self, places_xy: NDArray[np.floating]) -> NDArray[np.float64]:
         """Places in the part as pixels of the image.
@@ -110,3 +119,8 @@ class BoxCrop:
         margin = 2 / self._gain_xy[axis] + 2
         first, end = math.floor(begin - margin), math.ceil(begin + self.extent_wh[axis] + margin)
         return range(min(max(first, 0), side), min(max(end, 0), side))
+
+    def _outside(self, axis: int, side: int) -> NDArray[np.bool_]:
+        """Which of the input's columns (axis 0) or rows (axis 1) have their centres beyond those of the image's."""
+        places = np.arange(self.input_hw[1 - axis]) / self._gain_xy[axis] + self._corner_xy[axis]
+        return (places < 0) | (places > side - 1)

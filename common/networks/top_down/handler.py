@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.cvat.labels import Labels
-from common.errors import StartupError, listed
+from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.formats.image_input import read_size
 from common.networks.formats.signature import Hints
@@ -21,15 +21,14 @@ from common.networks.results import Found, check_types, to_shapes
 from common.networks.runtime import threads_per_worker
 from common.networks.top_down.boxes import labels_of_classes
 from common.networks.top_down.crop import PADDING
+from common.networks.top_down.files import locate_model
 from common.networks.top_down.network import ExportedPose
-from common.networks.weights import locate
 from common.protocol import Image
 from common.shapes import Shape
 
 _LOG = logging.getLogger(__name__)
 JOINT_THRESHOLD = 0.3
 MAX_DET = 100
-_SUFFIXES = (".onnx", ".xml")
 FindBoxes = Callable[[Image, float], Found]
 """(image, lowest score) -> boxes with their scores and classes."""
 FindJoints = Callable[[Image, NDArray[np.float64]], NDArray[np.float64]]
@@ -150,7 +149,7 @@ class ExportedTopDown(TopDown):
     ):
         StartupError.check(iou is None or 0 <= iou <= 1, "IOU", "a number from 0 to 1", iou)
         paths = {
-            role: _locate(config, role, path, variant, model_path)
+            role: locate_model(config, role, path, variant=variant, model_path=model_path)
             for role, path in (("pose", pose_path), ("detector", detector_path))
         }
         threads = threads_per_worker(config.workers)
@@ -234,27 +233,6 @@ def _check_joints(labels: Labels, joints: int) -> None:
             "heat maps) can't be decoded here; use a network with one map for each joint"
         )
     check_types(labels, "pose", (joints, 3))
-
-
-def _locate(config: FunctionConfig, role: str, path: str | None, variant: str | None, model_path: str | None) -> Path:
-    """The file of a role: where its own option says, else the file of that name in the folder of the weights."""
-    if path:
-        if not (config.directory / path).is_file():
-            raise StartupError(
-                f"{role.upper()}_PATH: there is no file {config.directory / path}; mount the folder of your weights into the "
-                "container"
-            )
-        return locate(config, None, path)
-    place = locate(config, variant, model_path)
-    folder = place if place.is_dir() else place.parent
-    files = [folder / f"{role}{suffix}" for suffix in _SUFFIXES if (folder / f"{role}{suffix}").is_file()]
-    if len(files) == 1:
-        return files[0]
-    there = listed(sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES), 6)
-    what = "a top-down pose network" if role == "pose" else "the detector that finds the boxes for it"
-    raise StartupError(
-        f"{folder}: expected {role}.onnx or {role}.xml, {what}, found {there}; name the file so, or set {role.upper()}_PATH"
-    )
 
 
 def _engine_for(path: Path, engine: str) -> str:

@@ -1,9 +1,11 @@
-"""ViTPose of transformers: boxes of an image in, joints out, as the library's own processor has them."""
+"""ViTPose of transformers: joints as the library's own processor has them."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from common.networks.huggingface.folder import ModelFolder
 from common.networks.normalisation import Normalisation, Triple
 from common.networks.top_down.crop import PADDING, BoxCrop
 from common.networks.top_down.decoding import decode_udp, smooth_as_transformers
-from common.networks.top_down.network import joints_in_image
 from common.protocol import Image
 
 ARCHITECTURE = "VitPoseForPoseEstimation"
@@ -66,22 +67,24 @@ class VitPose:
         self.joint_names = folder.names
         """The names of the joints; None where config.json has none."""
 
-    def find(self, image: Image, boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The joints of what is in each box.
+    def crop(self, box_xyxy: NDArray[np.float64]) -> BoxCrop:
+        """As `PoseNetwork.crop`.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            boxes_xyxy: (N, 4) pixels of the image, with an area.
-
-        Returns:
-            (N, K, 3) x, y in pixels of the image and inside it, score from 0 to 1.
+            box_xyxy: 4 numbers.
         """
-        crops = [BoxCrop.around(box, self._size_hw, padding=self._padding, unbiased=True) for box in boxes_xyxy]
-        places = [np.zeros((0, self.joints, 3))]
-        for begin in range(0, len(crops), _MOST_AT_ONCE):
-            parts = np.stack([crop.apply(image, sharp=True) for crop in crops[begin : begin + _MOST_AT_ONCE]])
-            places.append(decode_udp(self._heatmaps(parts), smooth_as_transformers))
-        return joints_in_image(np.concatenate(places), crops, (image.shape[0], image.shape[1]))
+        return BoxCrop.around(box_xyxy, self._size_hw, padding=self._padding, unbiased=True, sharp=True)
+
+    def joints_in(self, parts: Iterable[Image]) -> NDArray[np.float64]:
+        """As `PoseNetwork.joints_in`.
+
+        Args:
+            parts: The parts.
+        """
+        waiting, places = iter(parts), []
+        while batch := list(itertools.islice(waiting, _MOST_AT_ONCE)):
+            places.append(decode_udp(self._heatmaps(np.stack(batch)), smooth_as_transformers))
+        return np.concatenate(places)
 
     def _heatmaps(self, parts: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch

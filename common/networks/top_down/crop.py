@@ -26,6 +26,9 @@ class BoxCrop:
     """Height and width of the network's input, pixels."""
     unbiased: bool = False
     """Whether the centres of the outermost pixels of the input, not its edges, lie on the edges of the part: UDP."""
+    sharp: bool = False
+    """Whether the image ends at the centres of its outermost pixels, as in transformers; else it fades to black over one more
+    pixel, as in mmpose."""
 
     @classmethod
     def around(
@@ -35,6 +38,7 @@ class BoxCrop:
         *,
         padding: float = PADDING,
         unbiased: bool = False,
+        sharp: bool = False,
     ) -> BoxCrop:
         """The part around a box: the box enlarged, and widened or heightened to the proportions of the input.
 
@@ -43,20 +47,19 @@ class BoxCrop:
             input_hw: Height and width of the network's input.
             padding: How many times as large as the box.
             unbiased: See `BoxCrop.unbiased`.
+            sharp: See `BoxCrop.sharp`.
         """
         left, top, right, bottom = (float(value) for value in box_xyxy)
         width, height = (right - left) * padding, (bottom - top) * padding
         aspect = input_hw[1] / input_hw[0]
         extent_wh = (width, width / aspect) if width > height * aspect else (height * aspect, height)
-        return cls(((left + right) / 2, (top + bottom) / 2), extent_wh, input_hw, unbiased)
+        return cls(((left + right) / 2, (top + bottom) / 2), extent_wh, input_hw, unbiased, sharp)
 
-    def apply(self, image: Image, *, sharp: bool = False) -> Image:
+    def apply(self, image: Image) -> Image:
         """The part as the network's input; black outside the image.
 
         Args:
             image: (H, W, 3) uint8.
-            sharp: Whether the image ends at the centres of its outermost pixels, as in transformers; else it fades to black
-                over one more pixel, as in mmpose.
 
         Returns:
             (height, width, 3) uint8 of `input_hw`.
@@ -75,11 +78,11 @@ class BoxCrop:
             [[gain_x * step, 0, gain_x * (columns.start - left)], [0, gain_y * step, gain_y * (rows.start - top)]],
             np.float64,
         )
-        border = cv2.BORDER_REPLICATE if sharp else cv2.BORDER_CONSTANT
+        border = cv2.BORDER_REPLICATE if self.sharp else cv2.BORDER_CONSTANT
         shown = np.asarray(
             cv2.warpAffine(region, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border), np.uint8
         )
-        if sharp:
+        if self.sharp:
             shown[self._outside(1, image.shape[0])] = 0
             shown[:, self._outside(0, image.shape[1])] = 0
         return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,15 @@ from common.networks.runtime import threads_per_worker
 from common.networks.top_down.boxes import labels_of_classes
 from common.networks.top_down.crop import PADDING
 from common.networks.top_down.files import locate_model
-from common.networks.top_down.network import ExportedPose
+from common.networks.top_down.network import ExportedPose, PoseNetwork, find_joints
 from common.protocol import Image
 from common.shapes import Shape
 
 _LOG = logging.getLogger(__name__)
 JOINT_THRESHOLD = 0.3
 MAX_DET = 100
-FindBoxes = Callable[[Image, float], Found]
-"""(image, lowest score) -> boxes with their scores and classes."""
-FindJoints = Callable[[Image, NDArray[np.float64]], NDArray[np.float64]]
-"""(image, (N, 4) boxes) -> (N, K, 3) x, y in pixels of the image, score."""
+FindBoxes = Callable[[Sequence[Image], float], Sequence[Found]]
+"""(images, lowest score) -> for each of them boxes with their scores and classes, the highest scores first."""
 
 
 class TopDown:
@@ -41,9 +40,8 @@ class TopDown:
     Args:
         config: The function's function.yaml.
         find_boxes: The detector.
-        find_joints: The pose network.
+        pose: The pose network.
         names: The names of the detector's classes by index; None where it has none.
-        joints: How many joints the pose network finds.
         detector_classes: Which of the detector's classes get a pose; see `labels_of_classes`.
         joint_threshold: The lowest score of a joint, 0 to 1; others are outside.
         max_det: How many boxes of an image get a pose, the highest scores first.
@@ -56,18 +54,17 @@ class TopDown:
         self,
         config: FunctionConfig,
         find_boxes: FindBoxes,
-        find_joints: FindJoints,
+        pose: PoseNetwork,
         *,
         names: Sequence[str] | None,
-        joints: int,
         detector_classes: str | None = None,
         joint_threshold: float = JOINT_THRESHOLD,
         max_det: int = MAX_DET,
     ):
         StartupError.check(max_det >= 1, "MAX_DET", "a whole number of 1 or more", max_det)
-        _check_joints(config.labels, joints)
+        _check_joints(config.labels, pose.joints)
         self._labels = labels_of_classes(config.labels, names, detector_classes)
-        self._find_boxes, self._find_joints = find_boxes, find_joints
+        self._find_boxes, self._pose = find_boxes, pose
         self._joint_threshold, self._most = joint_threshold, max_det
         classes = {
             label.name: [i for i, each in self._labels.items() if each is label] for label in self._labels.values()
@@ -81,13 +78,29 @@ class TopDown:
             image: (H, W, 3) uint8 RGB.
             threshold: The lowest score of a box, 0 to 1.
         """
-        found = self._find_boxes(image, threshold)
+        (shapes,) = self.infer_batch([image], threshold)
+        return shapes
+
+    def infer_batch(self, images: Sequence[Image], threshold: float) -> list[list[Shape]]:
+        """As `infer` for several images, whose boxes go through the pose network together.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            threshold: The lowest score of a box, 0 to 1.
+        """
+        found = [self._with_pose(each) for each in self._find_boxes(images, threshold)]
+        joints = find_joints(self._pose, images, [boxes for _, boxes in found])
+        return [
+            to_shapes(replace(each, joints=its), self._labels, self._joint_threshold)
+            for (each, _), its in zip(found, joints, strict=True)
+        ]
+
+    def _with_pose(self, found: Found) -> tuple[Found, NDArray[np.float64]]:
+        """What gets a pose, and its boxes."""
         assert found.boxes_xyxy is not None  # as every detector's
-        with_pose = np.flatnonzero(np.isin(found.classes, list(self._labels)))[: self._most]
-        boxes = found.boxes_xyxy[with_pose]
-        joints = self._find_joints(image, boxes)
-        posed = Found(found.scores[with_pose], found.classes[with_pose], boxes, joints=joints)
-        return to_shapes(posed, self._labels, self._joint_threshold)
+        taken = np.flatnonzero(np.isin(found.classes, list(self._labels)))[: self._most]
+        boxes = found.boxes_xyxy[taken]
+        return Found(found.scores[taken], found.classes[taken], boxes), boxes
 
 
 class ExportedTopDown(TopDown):
@@ -174,10 +187,9 @@ class ExportedTopDown(TopDown):
         )
         super().__init__(
             config,
-            lambda image, threshold: detector.find(image, threshold, iou=iou),
-            pose.find,
+            lambda images, threshold: [detector.find(image, threshold, iou=iou) for image in images],
+            pose,
             names=detector.names,
-            joints=pose.joints,
             detector_classes=detector_classes,
             joint_threshold=joint_threshold,
             max_det=max_det,

@@ -1,11 +1,12 @@
-"""Exported pose networks: boxes of an image in, joints out."""
+"""Pose networks: boxes of images in, joints out; and those exported to a file."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,32 @@ _LOG = logging.getLogger(__name__)
 CODECS = ("auto", "msra", "dark", "udp", "simcc")
 _HIGHEST = 3.0  # heat maps are trained to peak at 1; the logits of a segmentation are far from that
 _BEYOND = 0.02  # of the part's sides: how far outside the image a joint may be to be seen
+
+
+class PoseNetwork(Protocol):
+    """Finds the joints in parts of images."""
+
+    joints: int
+    """How many it finds."""
+
+    def crop(self, box_xyxy: NDArray[np.float64]) -> BoxCrop:
+        """The part of an image that the network sees of a box.
+
+        Args:
+            box_xyxy: 4 numbers, pixels of the image, with an area.
+        """
+        ...
+
+    def joints_in(self, parts: Iterable[Image]) -> NDArray[np.float64]:
+        """The joints in some parts, of which only a few are in memory at a time.
+
+        Args:
+            parts: One at least, each as `BoxCrop.apply` returns it.
+
+        Returns:
+            (N, K, 3) x, y as shares of the part's width and height, score from 0 to 1.
+        """
+        ...
 
 
 class ExportedPose:
@@ -55,46 +82,46 @@ class ExportedPose:
         """How many joints it finds."""
         _LOG.info("%s: %d joints from %s; %s", network.path.name, self.joints, outputs.words, network.seen)
 
-    def find(self, image: Image, boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The joints of what is in each box.
+    def crop(self, box_xyxy: NDArray[np.float64]) -> BoxCrop:
+        """As `PoseNetwork.crop`.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            boxes_xyxy: (N, 4) pixels of the image, with an area.
-
-        Returns:
-            (N, K, 3) x, y in pixels of the image and inside it, score from 0 to 1.
+            box_xyxy: 4 numbers.
         """
-        crops = [
-            BoxCrop.around(box, self._network.size_hw, padding=self._padding, unbiased=self._unbiased)
-            for box in boxes_xyxy
-        ]
-        if not crops:
-            return np.zeros((0, self.joints, 3))
-        places = self._decode(self._network.run(crop.apply(image) for crop in crops))
-        return joints_in_image(places, crops, (image.shape[0], image.shape[1]))
+        return BoxCrop.around(box_xyxy, self._network.size_hw, padding=self._padding, unbiased=self._unbiased)
+
+    def joints_in(self, parts: Iterable[Image]) -> NDArray[np.float64]:
+        """As `PoseNetwork.joints_in`.
+
+        Args:
+            parts: The parts.
+        """
+        return self._decode(self._network.run(parts))
 
 
-def joints_in_image(
-    places: NDArray[np.float64], crops: Sequence[BoxCrop], image_hw: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Joints of parts of an image as joints of the image.
+def find_joints(
+    network: PoseNetwork, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """The joints of what is in the boxes of some images; all go through the network together.
 
     Args:
-        places: (N, K, 3) x, y as shares of each part's sides, score.
-        crops: The N parts.
-        image_hw: Height and width of the image.
+        network: The pose network.
+        images: Each (H, W, 3) uint8 RGB.
+        boxes_xyxy: For each image (N, 4) pixels of the image, with an area.
 
     Returns:
-        (N, K, 3) x, y in pixels of the image, clipped to it, score; of joints outside the image the score is 0.
+        For each image (N, K, 3) x, y in pixels of the image and inside it, score; of joints outside the image it is 0.
     """
-    joints = places.copy()
-    for joint, place, crop in zip(joints, places, crops, strict=True):
-        points = crop.to_image(place[:, :2])
-        joint[:, :2] = clip_points(points, image_hw)
-        outside = np.abs(points - joint[:, :2]) > np.multiply(crop.extent_wh, _BEYOND)
-        joint[outside.any(axis=1), 2] = 0
-    return joints
+    crops = [(image, network.crop(box)) for image, boxes in zip(images, boxes_xyxy, strict=True) for box in boxes]
+    joints = np.zeros((0, network.joints, 3))
+    if crops:
+        joints = network.joints_in(crop.apply(image) for image, crop in crops)
+    for each, (image, crop) in zip(joints, crops, strict=True):
+        points = crop.to_image(each[:, :2])
+        each[:, :2] = clip_points(points, (image.shape[0], image.shape[1]))
+        beyond = np.abs(points - each[:, :2]) > np.multiply(crop.extent_wh, _BEYOND)
+        each[beyond.any(axis=1), 2] = 0
+    return np.split(joints, np.cumsum([len(boxes) for boxes in boxes_xyxy])[:-1])
 
 
 @dataclass(frozen=True, slots=True)

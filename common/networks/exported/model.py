@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from common.errors import StartupError
 from common.networks.engine import Array, Engine, Tensor, open_engine
 from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
 from common.networks.formats.detections import Detections
+from common.networks.formats.hub_settings import HubSettings
 from common.networks.formats.image_input import ImageInput, read_size
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import Metadata
-from common.networks.formats.preparation import InputOptions, Preparation
+from common.networks.formats.preparation import InputOptions, Placement, Preparation
 from common.networks.formats.registry import LAYOUTS, UNREADABLE, find_layout
 from common.networks.formats.signature import Dimensions, Hints, Signature
 from common.networks.results import Found
@@ -28,7 +30,7 @@ SUFFIXES = (".onnx", ".xml", TORCHSCRIPT_SUFFIX)
 """Of model files."""
 _LOG = logging.getLogger(__name__)
 
-_FurtherInputs = Mapping[str, Callable[[Letterbox], Array]]
+_FurtherInputs = Mapping[str, Callable[[Letterbox, Tensor], Array]]
 
 
 class ExportedModel:
@@ -78,6 +80,7 @@ class ExportedModel:
         cv2.setNumThreads(threads)
         wanted_hw = read_size(image_size)
         self.path = model_file(Path(path))
+        self._settings = HubSettings.beside(self.path)
         self._further = {name: make for layout in layouts for name, make in layout.further_inputs.items()}
         rewritten = (layout.rewrite(self.path) for layout in layouts if layout.rewrite)
         opened = partial(
@@ -99,13 +102,14 @@ class ExportedModel:
             raise
         self.metadata = Metadata.read(self._engine.metadata)
         self._image = self._image_input(self._engine, wanted_hw)
+        known = replace(hints or Hints(), model_type=self._settings.model_type, names=self._settings.names)
         try:
-            self.layout, self.dimensions = self._recognise(hints or Hints(), layouts)
+            self.layout, self.dimensions = self._recognise(known, layouts)
         except StartupError as error:
             raise StartupError(f"{self.path}: {error}") from error
         self._preparation = self._prepared(taken or InputOptions())
         self._any_size = self.layout.any_size and self._image.free
-        if self._any_size:
+        if self._any_size or self._preparation.placement is Placement.SCALED:
             self._engine = opened(fixed=False)
         if self.metadata.nms:
             _LOG.warning(
@@ -121,8 +125,8 @@ class ExportedModel:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The names of the classes by index, None when the file has none."""
-        return self.metadata.names
+        """The names of the classes by index, None when neither the file nor its layout has them."""
+        return self.metadata.names or self.dimensions.names
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -161,7 +165,7 @@ class ExportedModel:
         letterbox = self.fit(image.shape[:2])
         outputs = self.run(self.prepare(image, letterbox))
         detections = self.layout.detect(
-            outputs, self.dimensions, self.size_hw, threshold, iou=iou, most=most, agnostic=agnostic
+            outputs, self.dimensions, letterbox.size_hw, threshold, iou=iou, most=most, agnostic=agnostic
         )
         return self._to_image(detections, outputs, letterbox)
 
@@ -187,6 +191,7 @@ class ExportedModel:
 
     def _image_input(self, engine: Engine, wanted_hw: tuple[int, int] | None) -> ImageInput:
         metadata = Metadata.read(engine.metadata)
+        metadata = replace(metadata, size_hw=metadata.size_hw or self._settings.size_hw)
         try:
             if self.path.suffix == TORCHSCRIPT_SUFFIX and wanted_hw is None and metadata.size_hw is None:
                 raise StartupError(
@@ -224,7 +229,13 @@ class ExportedModel:
 
     def _prepared(self, taken: InputOptions) -> Preparation:
         """How an image becomes the input: as the file or the layout has it, and as it is set by hand."""
-        own = self.layout.prepare_for(self.path) if self.layout.prepare_for else self.layout.preparation
+        own: Preparation | None = self.layout.preparation
+        if self.layout.prepare_for is not None:
+            try:
+                own = self.layout.prepare_for(self.path)
+            except StartupError:
+                if not taken.mean:  # what is set by hand needs no file
+                    raise
         preparation = (own or self.layout.preparation).with_options(taken)
         if own is None and not (taken.color and taken.mean):
             _LOG.warning(
@@ -233,6 +244,8 @@ class ExportedModel:
                 self.path.name,
                 preparation,
             )
+        if preparation.placement is Placement.SCALED and not self._image.free:
+            return replace(preparation, placement=Placement.CORNER)
         return preparation
 
     def _answer(self) -> list[Array]:
@@ -313,4 +326,8 @@ def _example(engine: Engine, image: ImageInput, further: _FurtherInputs) -> list
 def _inputs(
     ports: Sequence[Tensor], image: ImageInput, batch: Array, letterbox: Letterbox, further: _FurtherInputs
 ) -> list[Array]:
-    return [batch if i == image.index else further[port.name](letterbox) for i, port in enumerate(ports)]
+    def other(port: Tensor) -> Array:
+        values = further[port.name](letterbox, port)
+        return np.repeat(values, image.batch, axis=0) if len(values) == 1 else values
+
+    return [batch if i == image.index else other(port) for i, port in enumerate(ports)]

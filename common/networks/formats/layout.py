@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.networks.engine import Array
+from common.networks.engine import Array, Tensor
 from common.networks.formats.detections import Candidates, Detections
 from common.networks.formats.masks import masks_of_prototypes
 from common.networks.formats.nms import best_first
@@ -77,8 +77,12 @@ class OutputLayout:
     with a warning, since nothing says so."""
     any_size: bool = False
     """Whether the network resizes the image itself: an input of free size takes each image at its own size."""
-    further_inputs: Mapping[str, Callable[[Letterbox], Array]] = field(default_factory=dict)
-    """What the inputs besides the image take, by name, for an image that lies so in the input."""
+    further_inputs: Mapping[str, Callable[[Letterbox, Tensor], Array]] = field(default_factory=dict)
+    """What the inputs besides the image take, by name: (how the image lies in the input, the input as declared) -> array."""
+    optional_inputs: frozenset[str] = frozenset()
+    """Those of them that a file need not have."""
+    class_order: str = ""
+    """Why a file without class names doesn't say what its class indices mean; empty: they are those of the labels."""
     rewrite: Callable[[Path], bytes | None] | None = None
     """Makes a file of it that an engine can open; None, or returning None: the file is opened as it is."""
 
@@ -117,7 +121,7 @@ class OutputLayout:
             boxes = np.concatenate([centers - halves, centers + halves], axis=1)
         found = replace(found, boxes=boxes, angles=angles).take(np.flatnonzero(np.isfinite(boxes).all(axis=1)))
         if self.suppression is None:
-            return found.take(best_first(found.scores)[:most])
+            return found.take(best_first(found.scores)[: min(most, dimensions.most or most)])
         suppressed = found.boxes if found.angles is None else np.column_stack([found.boxes, found.angles])
         classes = None if agnostic else found.classes
         overlap = self.suppression.iou if iou is None else iou

@@ -30,6 +30,8 @@ class Placement(Enum):
     """Whole, its proportions kept, in the top left corner."""
     STRETCHED = auto()
     """Whole, filling the input."""
+    SCALED = auto()
+    """Whole, its proportions kept, filling an input whose size follows from `Preparation.edges`."""
     CROPPED = auto()
     """Only its middle, filling the input, as classifiers take it."""
 
@@ -65,6 +67,11 @@ class Preparation:
     """Subtracted from the channels, 0 to 255. None: 0."""
     deviation: Color = (255, 255, 255)
     """What the channels are divided by where there is a mean; without one it is 255."""
+    resampling: PillowImage.Resampling | None = None
+    """Pillow's filter for resizing, which averages the pixels of a larger image; None: OpenCV's bilinear one, which
+    doesn't."""
+    edges: tuple[int, int] | None = None
+    """For `Placement.SCALED`: the shorter side of the input, and the most that the longer one may have, pixels."""
     padding: int | None = None
     """The grey around the image, 0 to 255, as if it were part of it. None: 114, or the value 0 where there is a mean."""
 
@@ -103,6 +110,8 @@ class Preparation:
             image_hw: Height and width of the image, pixels.
             size_hw: Height and width of the input, pixels.
         """
+        if self.placement is Placement.SCALED and self.edges is not None:
+            return Letterbox.stretch(image_hw, _scaled_hw(image_hw, *self.edges))
         if self.placement is Placement.STRETCHED:
             return Letterbox.stretch(image_hw, size_hw)
         return Letterbox.fit(image_hw, size_hw, centered=self.placement is not Placement.CORNER)
@@ -125,6 +134,9 @@ class Preparation:
             pixels, inside = _center_crop(image, letterbox.size_hw), (slice(None), slice(None))
         else:
             inside = np.s_[:, :]
+            if self.resampling is not None and letterbox.inner_hw != letterbox.image_hw:
+                image = np.asarray(PillowImage.fromarray(image).resize(letterbox.inner_hw[::-1], self.resampling))
+                letterbox = replace(letterbox, image_hw=letterbox.inner_hw)
             pixels = letterbox.apply(image, padding=PADDING if self.padding is None else self.padding)
             if self.padding is None:
                 height, width = letterbox.inner_hw
@@ -143,6 +155,15 @@ class Preparation:
         values = (pixels[inside].astype(np.float32) - mean) / deviation
         planes[(0, slice(None), *inside)] = values.transpose(2, 0, 1)
         return planes
+
+
+def _scaled_hw(image_hw: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
+    """The size of an image scaled to these sides, rounded as the processors of transformers do it."""
+    shorter, longer = sorted(image_hw)
+    side = min(float(shortest), longest * shorter / longer)
+    small = max(round(side), 1)
+    large = longer if small == shorter else max(int(side * longer / shorter), 1)
+    return (small, large) if image_hw[0] <= image_hw[1] else (large, small)
 
 
 def _listed(values: Color) -> str:

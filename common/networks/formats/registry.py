@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from common.errors import StartupError
 from common.networks.engine import Array
-from common.networks.formats import mmdeploy, mmrotate, omz, ssd, torchvision_export, ultralytics, wongkinyiu, yolov5
+from common.networks.formats import (
+    detr,
+    mmdeploy,
+    mmrotate,
+    omz,
+    ssd,
+    torchvision_export,
+    ultralytics,
+    wongkinyiu,
+    yolov5,
+)
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import TASKS
 from common.networks.formats.signature import Dimensions, Signature
@@ -28,9 +38,10 @@ LAYOUTS = (
     omz.BOXES,
     omz.MASK_RCNN,
     *torchvision_export.LAYOUTS,
+    *detr.LAYOUTS,
     ultralytics.CLASSIFY,
 )
-UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS)
+UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS, detr.UNCERTAIN)
 
 
 def find_layout(
@@ -85,14 +96,16 @@ def find_layout(
         raise StartupError(f"LAYOUT={hints.layout} means {expected}; the file's outputs don't fit. Seen: {file}")
     task = f" with TASK={hints.task}" if hints.task else ""
     raise StartupError(
-        f"the outputs fit none of the layouts {', '.join(names)}{task}. Seen: {file}. Export a YOLO model again "
-        "(yolo export model=best.pt format=onnx), or set LAYOUT and TASK if you know what the outputs are; another model "
-        "needs a handler of its own (make new NAME=<name> KIND=detector)"
+        f"the outputs fit none of the layouts known here{task}. Seen: {file}. Export a YOLO model again (yolo export "
+        "model=best.pt format=onnx); another model needs a handler of its own (make new NAME=<name> KIND=detector). If you "
+        f"know what the outputs are, set TASK and LAYOUT: {', '.join(names)}"
     )
 
 
 def _match(layout: OutputLayout, file: Signature) -> Dimensions | None:
-    return layout.match(file) if file.further_inputs == set(layout.further_inputs) else None
+    known = set(layout.further_inputs)
+    fits = known - layout.optional_inputs <= file.further_inputs <= known
+    return layout.match(file) if fits else None
 
 
 def _problem(

@@ -29,6 +29,10 @@ class Hints:
     """How many labels the function has."""
     joints: int | None = None
     """How many joints the function's skeletons have."""
+    model_type: str | None = None
+    """The kind of network, such as rt_detr, from a config.json beside the file."""
+    names: tuple[str, ...] | None = None
+    """The names of the classes by index, from the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class Dimensions:
     """Indices of the outputs that `OutputLayout.read` takes, in the layout's own order; for layouts of several outputs."""
     first_class: int = 0
     """The index of the first class: 1 where 0 is the background."""
+    most: int | None = None
+    """The most detections of an image, as the network's own package has it; None: as many as there are."""
+    names: tuple[str, ...] | None = None
+    """The names of the classes by index where the layout knows them and the file's metadata doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

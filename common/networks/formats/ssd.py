@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.networks.engine import Array
+from common.networks.engine import Array, Tensor
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.preparation import Placement, Preparation
@@ -28,11 +28,12 @@ def prepare_openvino(path: Path) -> Preparation | None:
     return OPENVINO_PREPARATION if path.suffix == ".xml" else None
 
 
-def image_info(letterbox: Letterbox) -> Array:
+def image_info(letterbox: Letterbox, port: Tensor) -> Array:
     """What an input `image_info` takes: (1, 3) height and width of the network's input, and a scale of 1.
 
     Args:
         letterbox: How the image lies in the input.
+        port: The input `image_info`.
     """
     return np.array([[*letterbox.size_hw, 1]], np.float32)
 

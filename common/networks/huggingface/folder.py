@@ -51,7 +51,7 @@ class ModelFolder:
             raise StartupError(
                 f"{path}: expected a folder as published on the Hugging Face hub, with {CONFIG} and {WEIGHTS}"
             )
-        config = _read_object(folder / CONFIG)
+        config = read_object(folder / CONFIG)
         check_no_code(config, f"{folder / CONFIG}")
         files = tuple(folder / name for name in _weight_files(folder))
         for file in files:
@@ -187,12 +187,30 @@ def check_no_code(config: Mapping[str, Any], where: str) -> None:
         )
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StartupError: It doesn't hold one.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StartupError(f"{path}: not JSON: {str(error)[:100]}") from error
+    if not isinstance(content, dict):
+        raise StartupError(f"{path}: expected a JSON object, got {describe(content)}")
+    return content
+
+
 def _weight_files(folder: Path) -> list[str]:
     """The names of the files with weights. Raises StartupError."""
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():
-        places: Any = _read_object(folder / INDEX).get("weight_map")
+        places: Any = read_object(folder / INDEX).get("weight_map")
         StartupError.check(isinstance(places, dict) and places, f"{folder / INDEX}: weight_map", "an object", places)
         names = sorted({str(name) for name in places.values()})
         if outside := [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]:
@@ -208,13 +226,3 @@ def _weight_files(folder: Path) -> list[str]:
             "call save_pretrained"
         )
     raise StartupError(f"{folder}: there is no {WEIGHTS}")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise StartupError(f"{path}: not JSON: {str(error)[:100]}") from error
-    if not isinstance(content, dict):
-        raise StartupError(f"{path}: expected a JSON object, got {describe(content)}")
-    return content

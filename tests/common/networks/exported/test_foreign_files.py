@@ -61,8 +61,8 @@ FOREIGN: dict[str, dict[str, NDArray[Any]]] = {
     "DETR, 252 queries, after softmax": {"logits": softmax(1, 252, 3), "pred_boxes": shares(1, 252, 4)},
     "DETR, 252 queries, other names": {"classes": logits(1, 252, 3), "boxes": shares(1, 252, 4)},
     "DETR with masks": {"logits": logits(1, 100, 92), "pred_boxes": shares(1, 100, 4), "m": logits(1, 100, 16, 16)},
-    "rfdetr": {"dets": shares(1, 300, 4), "labels": logits(1, 300, 91)},
-    "rfdetr, 4 classes, 252 queries": {"dets": shares(1, 252, 4), "labels": logits(1, 252, 4)},
+    "rfdetr, other names": {"boxes": shares(1, 300, 4), "scores": logits(1, 300, 91)},
+    "rfdetr, whole numbers": {"dets": shares(1, 252, 4), "labels": whole(1, 252, 4)},
     "SSD": {"detection_out": shares(1, 1, 200, 7)},
     # As the files of other exporters that are served, but for a name, a batch or a value.
     "SSD, other names": {"detections": shares(1, 1, 200, 7) * 0},
@@ -236,11 +236,9 @@ def upstream_rtdetr(path: Path, image: str = "images", size: str = "orig_target_
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "auto"])
 def test_inputs_that_no_layout_knows(tmp_path: Path, engine: str) -> None:
-    path = upstream_rtdetr(tmp_path / "m.onnx")
-    seen = (
-        r"orig_target_sizes int64 \(1, 2\); outputs: labels int64 \(1, 2\), boxes float32 \(1, 2, 4\), scores float32"
-    )
-    with pytest.raises(StartupError, match=f"no layout knows what the inputs orig_target_sizes take.*{seen}"):
+    path = upstream_rtdetr(tmp_path / "m.onnx", size="sizes")
+    seen = r"sizes int64 \(1, 2\); outputs: labels int64 \(1, 2\), boxes float32 \(1, 2, 4\), scores float32"
+    with pytest.raises(StartupError, match=f"no layout knows what the inputs sizes take.*{seen}"):
         ExportedModel(path, engine=engine)
     shape = [1, 3, 64, 64]
     pair = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("template", "search")]
@@ -263,16 +261,16 @@ def test_a_new_layout_is_one_object(tmp_path: Path) -> None:
         return Candidates(boxes=boxes[0], scores=scores[0], classes=labels[0])
 
     layout = OutputLayout(
-        name="rtdetr-upstream",
+        name="new",
         task="detect",
         outputs="labels, boxes, scores",
         match=match,
         read=read,
         box_format="xyxy",
         # The network is told the size of its input, so that boxes come in its pixels.
-        further_inputs={"orig_target_sizes": lambda letterbox: np.array([letterbox.size_hw[::-1]])},
+        further_inputs={"sizes": lambda letterbox, port: np.array([letterbox.size_hw[::-1]])},
     )
-    path = upstream_rtdetr(tmp_path / "m.onnx")
+    path = upstream_rtdetr(tmp_path / "m.onnx", size="sizes")
     for engine in ("onnxruntime", "openvino"):
         model = ExportedModel(path, engine=engine, layouts=(*LAYOUTS, layout))
         assert model.layout is layout

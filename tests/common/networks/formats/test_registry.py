@@ -11,6 +11,7 @@ import pytest
 from common.errors import StartupError
 from common.networks import formats
 from common.networks.engine import Tensor
+from common.networks.formats.coco import COCO_CATEGORIES
 from common.networks.formats.layout import OutputLayout
 from common.networks.formats.metadata import TASKS, DetectionOutput, Metadata
 from common.networks.formats.registry import LAYOUTS, find_layout
@@ -42,8 +43,10 @@ def signature(
     dtype: type = np.float32,
 ) -> Signature:
     image = Tensor("images", (1, 3, *size), np.dtype(np.float32))
+    # Class indices, not rfdetr's logits.
+    whole = {name for name, shape in shapes.items() if name == "labels" and len(shape) < 3}
     outputs = tuple(
-        Tensor(name, shape, np.dtype(np.int64 if name == "labels" else dtype)) for name, shape in shapes.items()
+        Tensor(name, shape, np.dtype(np.int64 if name in whole else dtype)) for name, shape in shapes.items()
     )
     return Signature((image,), outputs, size, metadata, hints)
 
@@ -197,6 +200,32 @@ CASES: dict[str, tuple[dict[str, tuple[int, ...]], Metadata, Found]] = {
         Metadata(),
         said("torchvision", "detect", None, parts=(0, 1, 2), first_class=1),
     ),
+    # Without a word about the kind of network, the number of names tells a softmax, which has a logit more for no object.
+    "detr": (
+        {"logits": (1, 100, 3), "pred_boxes": (1, 100, 4)},
+        Metadata(names=TWO),
+        said("detr", "detect", 2, extra=1, parts=(0, 1), most=100),
+    ),
+    "detr with masks": (
+        {"pred_boxes": (1, 100, 4), "logits": (1, 100, 3), "pred_masks": (1, 100, 16, 16)},
+        Metadata(names=TWO),
+        said("detr", "segment", 2, extra=1, parts=(1, 0), masks=2, most=100),
+    ),
+    "rt-detr": (
+        {"logits": (1, 300, 2), "pred_boxes": (1, 300, 4)},
+        Metadata(names=TWO),
+        said("detr-sigmoid", "detect", 2, extra=1, parts=(0, 1), most=300),
+    ),
+    "rfdetr, COCO": (
+        {"dets": (1, 300, 4), "labels": (1, 300, 91)},
+        Metadata(),
+        said("rfdetr", "detect", 91, extra=1, parts=(1, 0), most=300, names=COCO_CATEGORIES),
+    ),
+    "rfdetr with masks": (
+        {"dets": (1, 100, 4), "labels": (1, 100, 4), "4245": (1, 100, 108, 108)},
+        Metadata(),
+        said("rfdetr", "segment", 4, extra=1, parts=(1, 0), masks=2, most=100),
+    ),
     "mmrotate, cut": ({"boxes": (1, 2000, 5), "scores": (1, 15, 2000)}, Metadata(), said("mmrotate-raw", "obb", 15)),
 }
 
@@ -220,6 +249,33 @@ def test_labels_say_what_the_file_does_not() -> None:
     )
     # A label's type is no word about the file: masks may be given as boxes.
     assert found({"o": (1, 117, 8400), "p": MASKS}, hints=Hints(likely_task="detect"))[1] == "segment"
+
+
+DETR = {"logits": (1, 100, 3), "pred_boxes": (1, 100, 4)}
+
+
+def test_which_detr_it_is() -> None:
+    """Outputs of the same names and shapes mean different things: config.json or the number of names decides, or nobody."""
+    for model_type in ("detr", "yolos", "table-transformer"):
+        assert found(DETR, hints=Hints(model_type=model_type))[::2] == (
+            "detr",
+            Dimensions(2, extra=1, parts=(0, 1), most=100),
+        )
+    for model_type in ("rt_detr", "rt_detr_v2", "d_fine", "deimv2", "rf_detr", "conditional_detr", "deformable_detr"):
+        assert found(DETR, hints=Hints(model_type=model_type))[::2] == (
+            "detr-sigmoid",
+            Dimensions(3, extra=1, parts=(0, 1), most=100),
+        )
+    # RF-DETR has more logits than classes, and yet no softmax.
+    assert found(DETR, hints=Hints(model_type="rf_detr", names=TWO))[0] == "detr-sigmoid"
+    assert found(DETR, hints=Hints(layout="detr"))[0] == "detr"
+    assert found(DETR, hints=Hints(layout="detr-sigmoid"))[0] == "detr-sigmoid"
+    refused = "a DETR of transformers, and nothing says of which kind: put its config.json and preprocessor_config.json"
+    for hints in (Hints(), Hints(classes=2), Hints(classes=3), Hints(model_type="new_detr"), Hints(task="detect")):
+        with pytest.raises(StartupError, match=refused):
+            found(DETR, hints=hints)
+    with pytest.raises(StartupError, match=refused):
+        found(DETR, Metadata(names=COCO))
 
 
 def test_what_is_set_by_hand_decides() -> None:

@@ -7,7 +7,6 @@ the truth of a drawn picture is exact and goes into the loss as it is: no data s
 from __future__ import annotations
 
 import ast
-import math
 import multiprocessing
 import os
 import shutil
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.vision.letterbox import Letterbox
+from training.optimization import follow, rate_share, weight_groups
 from training.shapes import draw
 
 # Before Ultralytics is imported anywhere: no look-ups on the network, and no settings file in the user's home.
@@ -153,8 +153,8 @@ def _fit(
         part.train(name.startswith(_ONCE) == once)
     average = deepcopy(model)
     steps = sum(count for _, count in stages)
-    optimizer = torch.optim.AdamW(_groups(model), lr=rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    optimizer = torch.optim.AdamW(weight_groups(model, 5e-3), lr=rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, steps))
     for step, (side, chosen) in enumerate(_batches(task.pictures, stages), 1):
         batch = _to_batch([samples[i] for i in chosen], side)
         found = model(batch["img"])
@@ -169,7 +169,7 @@ def _fit(
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 10.0)
         optimizer.step()
         schedule.step()
-        _follow(average, model, 1 - 1 / min(step + 1, 150))
+        follow(average, model, 1 - 1 / min(step + 1, 150))
         if step % 100 == 0:
             say(f"step {step}/{steps}, loss {float(loss):.3f}")
     return average
@@ -309,30 +309,6 @@ def _take_over(model: Any, checkpoint: Path) -> None:
     trained, own = YOLO(checkpoint).model.float().state_dict(), model.state_dict()
     fitting = {name: value for name, value in trained.items() if name in own and own[name].shape == value.shape}
     model.load_state_dict(fitting, strict=False)
-
-
-def _groups(model: Any) -> list[dict[str, Any]]:
-    """Weight decay for the weights of layers, none for biases and norms."""
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": weights, "weight_decay": 5e-3}, {"params": others, "weight_decay": 0.0}]
-
-
-def _rate(step: int, steps: int) -> float:
-    """The learning rate's share at a step: a short rise, then half a cosine down to a hundredth."""
-    warm_up = 80
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
-
-
-def _follow(average: Any, model: Any, keep: float) -> None:
-    """Moves the averaged network towards the trained one."""
-    for target, source in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if target.dtype.is_floating_point:
-            target.lerp_(source.detach(), 1 - keep)
-        else:
-            target.copy_(source)
 
 
 def _save(task: Task, model: Any, out: Path) -> Path:

@@ -1,0 +1,1 @@
+"""`python -m training.detr`: a tiny RT-DETR that finds drawn shapes, for the tests of the functions for the DETR family."""

@@ -1,0 +1,1 @@
+"""`python -m training.tracker`: a tiny network with VitTrack's inputs and outputs that follows drawn shapes."""

@@ -23,7 +23,7 @@ def write_onnx(network: Any, path: Path, inputs: Mapping[str, tuple[int, ...]], 
         outputs: The outputs' names.
     """
     import onnx
-    import onnxslim
+    import onnxslim  # type: ignore[import-untyped]
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)

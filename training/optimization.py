@@ -56,7 +56,9 @@ def fit(
         follow(average, network, 1 - 1 / min(step + 1, _AVERAGED))
         recent.append(float(loss.detach()))
         if step % _SAY_EVERY == 0:
-            say(f"step {step}/{steps}, loss {np.mean(recent):.3f}, {time.process_time() - begin:.0f} s of computing time")
+            say(
+                f"step {step}/{steps}, loss {np.mean(recent):.3f}, {time.process_time() - begin:.0f} s of computing time"
+            )
             recent = []
     return average.eval().requires_grad_(False)
 

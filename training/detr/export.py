@@ -21,7 +21,7 @@ def export(network: Any, folder: Path, side: int) -> Path:
     """
     import torch
 
-    class Outputs(torch.nn.Module):
+    class Outputs(torch.nn.Module):  # type: ignore[misc]
         """The network with nothing but the two outputs."""
 
         def __init__(self) -> None:

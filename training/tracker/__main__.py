@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     begin = time.process_time()
     network = train(given.seed, threads=given.threads, say=lambda line: print(line, flush=True))
     export(network, given.out)
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {(time.process_time() - begin) / 60:.1f} minutes of CPU")
+    print(
+        f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {(time.process_time() - begin) / 60:.1f} minutes of CPU"
+    )
     return 0
 
 

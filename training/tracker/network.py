@@ -39,7 +39,7 @@ def make_network(seed: int = 0) -> Any:
         convolution = nn.Conv2d(inside, outside, size, stride, size // 2, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(outside), nn.ReLU())
 
-    class Residual(nn.Module):
+    class Residual(nn.Module):  # type: ignore[misc]
         def __init__(self, channels: int) -> None:
             super().__init__()
             self.inner = nn.Sequential(layer(channels, channels), layer(channels, channels))
@@ -47,7 +47,7 @@ def make_network(seed: int = 0) -> Any:
         def forward(self, maps: Any) -> Any:
             return maps + self.inner(maps)
 
-    class Tracker(nn.Module):
+    class Tracker(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             first, second, third = _CHANNELS

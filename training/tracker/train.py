@@ -201,9 +201,7 @@ def loss(network: Any, pairs: list[Pair]) -> Any:
     """
     import torch
 
-    template, search = (
-        to_pixels(np.stack([getattr(pair, name) for pair in pairs])) for name in ("template", "search")
-    )
+    template, search = (to_pixels(np.stack([getattr(pair, name) for pair in pairs])) for name in ("template", "search"))
     score, size, offset = network(template, search)
     shown = [i for i, pair in enumerate(pairs) if pair.box_cxcywh is not None]
     truth = torch.tensor([pairs[i].box_cxcywh for i in shown], dtype=torch.float32).reshape(-1, 4)

@@ -1,0 +1,3 @@
+from common.networks.vittrack import VitTrack as ModelHandler
+
+__all__ = ["ModelHandler"]

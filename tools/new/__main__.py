@@ -57,7 +57,8 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   IMAGE=photo.jpg          the picture to try the function with
   OUT=path                 where to make the directory; default: serverless/custom/<name>
   REPO=path                make a repository around the function instead: with what it needs, tests, CI and releases
-  KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid
+  KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid;
+                           with: a function for a network with the inputs and outputs of OpenCV's VitTrack
 """
 _OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "IMAGE")
 _KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", "REPO", *_OF_WEIGHTS)

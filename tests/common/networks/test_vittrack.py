@@ -1,4 +1,4 @@
-"""The tracker against OpenCV's own TrackerVit with the same file, and the files and states that are refused."""
+"""What the tracker makes of a network's maps, its states, and the files and states that are refused."""
 
 from __future__ import annotations
 
@@ -7,118 +7,53 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from common.config import FunctionConfig
 from common.errors import BadState, StartupError
-from common.networks.vittrack import Found, Maps, VitTrack, VitTrackNetwork, region_around, strongest
+from common.networks.vittrack import Maps, VitTrack, VitTrackNetwork, region_around, strongest
 from common.shapes import Rectangle
 from common.vision.search_region import SearchRegion
-from tools.collection import COLLECTION, ROOT
-from training.clicks.drawings import TRIAL_SEEDS, clip
-from training.tracker.train import visible_box
+from tests.common.networks.vittrack_files import INPUTS, OUTPUTS, constant_tracker
+from tools.collection import COLLECTION
 
-MODEL = ROOT / "tests/models/vittrack.onnx"
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+CONFIG = FunctionConfig.load(COLLECTION / "onnx/opencv/vittrack")
 
 
-def handler(**options: Any) -> VitTrack:
-    return VitTrack(FunctionConfig.load(COLLECTION / "onnx/opencv/vittrack"), **{"model_path": str(MODEL), **options})
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return constant_tracker(tmp_path_factory.mktemp("vittrack") / "constant.onnx")
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
-def tracker(request: pytest.FixtureRequest) -> VitTrack:
-    return handler(engine=request.param)
-
-
-class Reference:
-    """cv2.TrackerVit, whose boxes are whole pixels, rounded down.
-
-    It takes the last row and column of a frame for padding, so it gets one more of each, black as its padding. And it divides
-    1 by the deviations as OpenCV divides by a Scalar, a quaternion: this test gives it what becomes ImageNet's that way.
-    """
-
-    def __init__(self, frame: Image, box_xywh: tuple[int, int, int, int]):
-        params = cv2.TrackerVit_Params()
-        params.net, params.tracking_score_threshold = str(MODEL), 0.0
-        params.stdvalue = inverse_quaternion((1 / 0.229, 1 / 0.224, 1 / 0.225))
-        self._tracker = cv2.TrackerVit_create(params)
-        self._tracker.init(self._bgr(frame), box_xywh)
-
-    def update(self, frame: Image) -> tuple[Box, float]:
-        _, (x, y, width, height) = self._tracker.update(self._bgr(frame))
-        return (x, y, x + width, y + height), self._tracker.getTrackingScore()
-
-    @staticmethod
-    def _bgr(frame: Image) -> Image:
-        return np.pad(frame[..., ::-1], ((0, 1), (0, 1), (0, 0)))
-
-
-def inverse_quaternion(values: tuple[float, float, float]) -> tuple[float, float, float, float]:
-    """The Scalar s for which OpenCV's `1 / s` is (*values, 0)."""
-    first, second, third = (value / sum(v**2 for v in values) for value in values)
-    return first, -second, -third, 0.0
-
-
-def frames_and_box(seed: int, length: int = 12) -> tuple[NDArray[np.uint8], Box]:
-    moving = clip(TRIAL_SEEDS + seed, length, (240, 320), occluded=False)
-    return moving.images, visible_box(moving.masks[0])
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_each_step_is_that_of_opencv(tracker: VitTrack, seed: int) -> None:
-    """From the same last box: OpenCV's whole pixels are ours rounded down, and the scores are equal."""
-    frames, last = frames_and_box(seed)
-    left, top, right, bottom = (int(v) for v in last)
-    reference = Reference(frames[0], (left, top, right - left, bottom - top))
-    state = tracker.start(frames[0], Rectangle(box_xyxy=last))
-    for frame in frames[1:]:
-        ours = find(tracker, frame, {**state, "box": list(last)})
-        theirs, score = reference.update(frame)
-        assert ours.score == pytest.approx(score, abs=1e-3)
-        corner_and_size = np.array(
-            [*ours.box_xyxy[:2], ours.box_xyxy[2] - ours.box_xyxy[0], ours.box_xyxy[3] - ours.box_xyxy[1]]
-        )
-        theirs_xywh = np.array([theirs[0], theirs[1], theirs[2] - theirs[0], theirs[3] - theirs[1]])
-        # The middle of what rounding down makes the same, and a little for the engines' arithmetic.
-        np.testing.assert_allclose(corner_and_size, theirs_xywh + 0.5, atol=0.5 + 0.02)
-        last = theirs
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_clip_is_followed_as_opencv_does(tracker: VitTrack, seed: int) -> None:
-    """Each from its own last box: half a pixel from rounding, and what it makes of the next region."""
-    frames, last = frames_and_box(seed)
-    left, top, right, bottom = (int(v) for v in last)
-    reference = Reference(frames[0], (left, top, right - left, bottom - top))
-    state = tracker.start(frames[0], Rectangle(box_xyxy=last))
-    for frame in frames[1:]:
-        shape, state = tracker.track(frame, state)
-        theirs, _ = reference.update(frame)
-        assert shape is not None
-        np.testing.assert_allclose(shape.box_xyxy, theirs, atol=3)
-
-
-def find(tracker: VitTrack, frame: Image, state: dict[str, Any]) -> Found:
-    template = cv2.imdecode(np.frombuffer(state["template"], np.uint8), cv2.IMREAD_COLOR)
-    return tracker.find(frame, template, tuple(state["box"]))
+@pytest.fixture(scope="module")
+def tracker(model: Path) -> VitTrack:
+    return VitTrack(CONFIG, model_path=str(model), engine="onnxruntime")
 
 
 def test_a_template_is_kept_without_loss(tracker: VitTrack) -> None:
-    frames, box = frames_and_box(0)
-    state = tracker.start(frames[0], Rectangle(box_xyxy=box))
+    box = (30.0, 40.5, 90.0, 80.25)
+    state = tracker.start(FRAME, Rectangle(box_xyxy=box))
     kept = cv2.imdecode(np.frombuffer(state["template"], np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(kept, region_around(box, 2).crop(frames[0], 128))
+    np.testing.assert_array_equal(kept, region_around(box, 2).crop(FRAME, 128))
 
 
 def test_the_upright_box_around_a_rotated_one_is_followed(tracker: VitTrack) -> None:
-    frames, _ = frames_and_box(0)
-    state = tracker.start(frames[0], Rectangle(box_xyxy=(100, 100, 140, 120), rotation=90))
+    state = tracker.start(FRAME, Rectangle(box_xyxy=(100, 100, 140, 120), rotation=90))
     np.testing.assert_allclose(state["box"], [110, 90, 130, 130])
+
+
+def test_a_lost_object_keeps_its_state(model: Path) -> None:
+    strict = VitTrack(CONFIG, model_path=str(model), engine="onnxruntime", threshold=0.6)
+    state = strict.start(FRAME, Rectangle(box_xyxy=(100, 100, 140, 120)))
+    assert strict.track(FRAME, state) == (None, state)
+
+
+def test_an_object_that_has_left_the_frame_is_lost(tracker: VitTrack) -> None:
+    state = tracker.start(FRAME, Rectangle(box_xyxy=(100, 100, 140, 120)))
+    shape, _ = tracker.track(FRAME, state)
+    assert shape is not None and shape.score == pytest.approx(0.5 * np.hanning(18)[8] ** 2)
+    assert tracker.track(FRAME, {**state, "box": [600.0, 100.0, 640.0, 120.0]})[0] is None
 
 
 def test_the_best_cell_is_read_by_hand() -> None:
@@ -153,36 +88,9 @@ def test_states_of_others_are_refused(tracker: VitTrack, state: Any) -> None:
         tracker.track(np.zeros((50, 60, 3), np.uint8), state)
 
 
-def network(
-    path: Path,
-    inputs: dict[str, list[Any]],
-    outputs: dict[str, list[int]],
-    value: float = 0.5,
-) -> Path:
-    """A file whose outputs are constant."""
-    nodes = [
-        helper.make_node(
-            "Constant", [], [name], value=helper.make_tensor(f"{name}_value", TensorProto.FLOAT, shape, np.full(shape, value).ravel())
-        )
-        for name, shape in outputs.items()
-    ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "constant",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
-
-
-INPUTS: dict[str, list[Any]] = {"template": [1, 3, 128, 128], "search": [1, 3, 256, 256]}
-OUTPUTS = {"output1": [1, 1, 16, 16], "output2": [1, 2, 16, 16], "output3": [1, 2, 16, 16]}
-
-
 def test_inputs_are_found_by_their_names(tmp_path: Path) -> None:
     reversed_inputs = dict(reversed(INPUTS.items()))
-    opened = VitTrackNetwork(network(tmp_path / "a.onnx", reversed_inputs, OUTPUTS), engine="onnxruntime")
+    opened = VitTrackNetwork(constant_tracker(tmp_path / "a.onnx", reversed_inputs, OUTPUTS), engine="onnxruntime")
     assert (opened.template_side, opened.search_side) == (128, 256)
 
 
@@ -202,9 +110,9 @@ def test_inputs_are_found_by_their_names(tmp_path: Path) -> None:
     ],
 )
 def test_other_networks_are_refused(
-    tmp_path: Path, inputs: dict[str, list[Any]], outputs: dict[str, list[int]], value: float
+    tmp_path: Path, inputs: dict[str, list[int | str]], outputs: dict[str, list[int]], value: float
 ) -> None:
-    path = network(tmp_path / "other.onnx", inputs, outputs, value)
+    path = constant_tracker(tmp_path / "other.onnx", inputs, outputs, value)
     with pytest.raises(StartupError, match=r"expected a network like OpenCV's VitTrack.*(Seen: inputs|for noise)"):
         VitTrackNetwork(path, engine="onnxruntime")
 
@@ -217,6 +125,6 @@ def test_other_networks_are_refused(
         ({"model_path": "nowhere.onnx"}, "MODEL_PATH"),
     ],
 )
-def test_wrong_options_stop_the_function(options: dict[str, Any], message: str) -> None:
+def test_wrong_options_stop_the_function(model: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(StartupError, match=message):
-        handler(**options)
+        VitTrack(CONFIG, **{"model_path": str(model), **options})

@@ -2,6 +2,7 @@
 
     exported          .onnx, OpenVINO's .xml: detectors and classifiers of known output layouts
     ultralytics       .pt of Ultralytics' package
+    vittrack          .onnx, .xml: KIND=tracker, networks like OpenCV's VitTrack
 
 To add a kind of files, write a module with a `READER` and list it here; a function of the collection that runs such files
 (`Facts.like`) has to exist.
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from common.errors import StartupError, describe
 from tools.new.facts import Facts, Given
-from tools.new.readers import exported, ultralytics
+from tools.new.readers import exported, ultralytics, vittrack
 from tools.new.readers.reader import Reader
 
-READERS: tuple[Reader, ...] = (exported.READER, ultralytics.READER)
+READERS: tuple[Reader, ...] = (exported.READER, ultralytics.READER, vittrack.READER)
 
 
 def read_model(given: Given, workshop: Path) -> Facts:

@@ -33,7 +33,7 @@ def read_exported(path: Path, given: Given) -> Facts:
     )
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
-        files=(file, *_beside(file)),
+        files=(file, *beside(file)),
         like=f"onnx/yolo/{layout.task}",
         base_image="cvat.pytorch.base" if file.suffix == ".torchscript" else None,
         options={name: given.settings[name] for name in _OPTIONS if name in given.settings},
@@ -48,8 +48,12 @@ def read_exported(path: Path, given: Given) -> Facts:
     )
 
 
-def _beside(file: Path) -> list[Path]:
-    """The other files of a model that are there."""
+def beside(file: Path) -> list[Path]:
+    """The other files of a model that are there.
+
+    Args:
+        file: The one that is opened, .onnx or .xml.
+    """
     if file.suffix == ".xml":
         others = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
     else:

@@ -28,7 +28,6 @@ from common.networks.normalisation import Normalisation
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
 from common.protocol import Image
-from common.serving.options import check_range
 from common.shapes import BoxXyxy, Rectangle, Shape
 from common.vision.geometry import bounds_xyxy
 from common.vision.search_region import SearchRegion
@@ -72,7 +71,7 @@ class VitTrack:
         engine: str = "auto",
         precision: str = "f32",
     ):
-        check_range("THRESHOLD", threshold, 0, 1)
+        StartupError.check(0 <= threshold <= 1, "THRESHOLD", "a number from 0 to 1", threshold)
         StartupError.check(color.lower() in ("rgb", "bgr"), "COLOR", "bgr or rgb", color)
         threads = threads_per_worker(config.workers)
         cv2.setNumThreads(threads)

@@ -54,13 +54,16 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   EDGES=1-2,2-3            pairs of joints that a line joins, by number or by name
   LAYOUT=yolov5            what the file's outputs are, where that can't be found
   IMAGE_SIZE=640           for files of free input size
+  COLOR=bgr                rgb or bgr: the order in which the network takes the channels, where the file doesn't say
+  MEAN=0,0,0 STD=1,1,1     what is subtracted from each channel, 0 to 255, and what it is divided by, in that order
+  RESIZE=stretch           center, corner or stretch: where the image lies in the network's input
   IMAGE=photo.jpg          the picture to try the function with
   OUT=path                 where to make the directory; default: serverless/custom/<name>
   REPO=path                make a repository around the function instead: with what it needs, tests, CI and releases
   KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid;
                            with: a function for a network with the inputs and outputs of OpenCV's VitTrack
 """
-_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "IMAGE")
+_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE", "IMAGE")
 _KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", "REPO", *_OF_WEIGHTS)
 
 
@@ -219,7 +222,8 @@ def _labels(facts: Facts, own: ClassList | None, settings: dict[str, str]) -> li
             "them, LABELS=names.txt or LABELS=data.yaml"
         )
     classes = len(facts.names) if facts.names is not None and facts.classes is None else facts.classes
-    names = dict(enumerate(facts.names or ())) if own is None else own.for_model(classes)
+    first = facts.first_class
+    names = dict(enumerate(facts.names or (), first)) if own is None else own.for_model(classes, first)
     if facts.task != "pose":
         if useless := [key for key in ("JOINTS", "EDGES") if key in settings]:
             raise StartupError(f"{', '.join(useless)}: for a pose model; the task of this one is {facts.task}")

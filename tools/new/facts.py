@@ -81,7 +81,9 @@ class Facts:
     names: tuple[str, ...] | None = None
     """Of the classes; None when the files have none."""
     classes: int | None = None
-    """How many; None when the outputs don't tell either."""
+    """How many, without the background; None when the outputs don't tell either."""
+    first_class: int = 0
+    """The index of the first: 1 where 0 is the background."""
     size_hw: tuple[int, int] | None = None
     """Height and width of the input in pixels, for the summary."""
     joints: int | None = None

@@ -296,3 +296,16 @@ def test_names_that_are_listed_twice() -> None:
             names.for_model(None)
     with pytest.raises(StartupError, match="crane is listed more than once"):
         ClassList(twice).for_model(3)
+
+
+def test_classes_behind_the_background() -> None:
+    """Class 0 of a model can be the background: the names begin with class 1."""
+    assert ClassList(("cat", "dog")).for_model(None, 1) == {1: "cat", 2: "dog"}
+    assert ClassList(("cat", "dog")).for_model(2, 1) == {1: "cat", 2: "dog"}
+    for name in ("background", "__background__", "BACKGROUND"):
+        assert ClassList((name, "cat", "dog")).for_model(2, 1) == {1: "cat", 2: "dog"}
+    assert ClassList(("background", "cat")).for_model(2) == {0: "background", 1: "cat"}
+    coco = ClassList(("person", "toothbrush"), (1, 90))
+    assert coco.for_model(90, 1) == coco.for_model(None, 1) == {1: "person", 90: "toothbrush"}
+    with pytest.raises(StartupError, match="the model has 80 classes"):
+        coco.for_model(80, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.networks.formats import mmdeploy_pipeline
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.reader import Reader
 
@@ -12,7 +13,7 @@ ULTRALYTICS_LICENCE = (
     "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this one "
     "only where that licence, or one that you have bought, allows it."
 )
-_OPTIONS = ("LAYOUT", "TASK", "IMAGE_SIZE")
+_OPTIONS = ("LAYOUT", "TASK", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE")
 
 
 def read_exported(path: Path, given: Given) -> Facts:
@@ -26,10 +27,16 @@ def read_exported(path: Path, given: Given) -> Facts:
         StartupError: The file can't be served; with what to do about it.
     """
     from common.networks.exported.model import ExportedModel, model_file
+    from common.networks.formats.preparation import InputOptions
 
     file = model_file(path)
+    taken = {name.lower(): given.settings.get(name, "") for name in ("COLOR", "MEAN", "STD", "RESIZE")}
     model = ExportedModel(
-        file, engine=_ENGINES[file.suffix], hints=given.hints, image_size=given.settings.get("IMAGE_SIZE")
+        file,
+        engine=_ENGINES[file.suffix],
+        hints=given.hints,
+        image_size=given.settings.get("IMAGE_SIZE"),
+        taken=InputOptions(**taken),
     )
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
     return Facts(
@@ -40,7 +47,8 @@ def read_exported(path: Path, given: Given) -> Facts:
         licence=ULTRALYTICS_LICENCE if metadata.task is not None else UNKNOWN_LICENCE,
         task=layout.task,
         names=model.names,
-        classes=dimensions.classes,
+        classes=None if dimensions.classes is None else dimensions.classes - dimensions.first_class,
+        first_class=dimensions.first_class,
         size_hw=model.size_hw,
         joints=dimensions.joints[0] if dimensions.joints else None,
         joint_names=metadata.joint_names,
@@ -58,6 +66,7 @@ def beside(file: Path) -> list[Path]:
         others = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
     else:
         others = [file.with_name(file.name + ".data")]  # weights of over 2 GB are in a separate file
+    others.append(file.with_name(mmdeploy_pipeline.FILE_NAME))  # how the network takes an image
     return [other for other in others if other.is_file()]
 
 

@@ -80,9 +80,24 @@ class OpenVinoEngine:
 
 
 def _openvino_tensor(port: Any, fallback: str) -> Tensor:
-    names = sorted(port.get_names(), key=lambda name: (len(name), name))  # converters add longer ones
+    name = _openvino_name(port) or fallback
     shape = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
-    return Tensor(name=names[0] if names else fallback, shape=shape, dtype=np.dtype(port.get_element_type().to_dtype()))
+    return Tensor(name=name, shape=shape, dtype=np.dtype(port.get_element_type().to_dtype()))
+
+
+def _openvino_name(port: Any) -> str:
+    """The shortest of a port's names, since converters add longer ones; "" when it has none.
+
+    Files of older converters name operations, not values: OpenVINO calls their outputs after the results behind them.
+    """
+    node, names = port.get_node(), port.get_names()
+    if node.get_type_name() == "Result":
+        names = names - {node.get_friendly_name()}
+        source = node.input_value(0)
+        if not names:
+            index = f".{source.get_index()}" if len(source.get_node().outputs()) > 1 else ""
+            return f"{source.get_node().get_friendly_name()}{index}"
+    return str(min(names, key=lambda name: (len(name), name), default=""))
 
 
 def _last_operations(read: Any) -> dict[str, str]:

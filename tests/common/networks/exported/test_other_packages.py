@@ -285,7 +285,7 @@ def test_files_without_names_of_outputs(tmp_path: Path) -> None:
     single = constant_model(tmp_path / "single.onnx", outputs, input_shape=(3, 64, 64))
     assert results(ExportedModel(single, engine="onnxruntime").find(IMAGE, 0.3)) == CORNER
     batch = constant_model(tmp_path / "batch.onnx", outputs)
-    with pytest.raises(StartupError, match=r"fit none of the layouts .*torchvision"):
+    with pytest.raises(StartupError, match=r"fit none of the layouts .*2774 float32"):
         ExportedModel(batch, engine="onnxruntime")
     by_hand = ExportedModel(batch, engine="onnxruntime", hints=Hints(layout="torchvision"))
     assert results(by_hand.find(IMAGE, 0.3)) == CORNER
@@ -355,3 +355,16 @@ def test_where_the_background_is(tmp_path: Path) -> None:
     model = ExportedModel(ssd_network(tmp_path / "m.xml", background_label_id=-1))
     assert (model.dimensions.classes, model.dimensions.first_class) == (2, 0)
     assert {index for index, _, _ in results(model.find(image, 0.5))} == {0, 1}
+
+
+def test_outputs_of_older_converters_are_called_after_their_operations(tmp_path: Path) -> None:
+    image = opset8.parameter([1, 3, 64, 64], np.float32, name="image")
+    nothing = opset8.multiply(opset8.reduce_mean(image, np.array([0, 1, 2, 3]), False), np.float32(0))
+    boxes, labels = opset8.add(nothing, DETS), opset8.add(opset8.convert(nothing, "i64"), LABELS)
+    boxes.set_friendly_name("boxes")
+    labels.set_friendly_name("labels")
+    openvino.save_model(openvino.Model([boxes, labels], [image]), str(tmp_path / "m.xml"), compress_to_fp16=False)
+    port, _ = openvino.Core().read_model(tmp_path / "m.xml").outputs
+    assert port.get_names() == {port.get_node().get_friendly_name()}
+    model = ExportedModel(tmp_path / "m.xml")
+    assert model.layout.name == "omz-boxes" and results(model.find(IMAGE, 0.3)) == STRETCHED

@@ -32,7 +32,7 @@ class Function:
     directory: Path | None
     """Where its code is; None for one that is known from Nuclio alone."""
     device: str
-    """"gpu" when it gets a GPU; a framework without GPU packages runs on the CPU by either script."""
+    """"gpu" when it gets a GPU; what can't use one, such as a framework without GPU packages, runs on the CPU by either script."""
     base: str
     """The image that it is built on, with its tag; "" for Nuclio's own."""
     framework: str
@@ -132,7 +132,7 @@ def of_content(content: Fields, directory: Path | None, device: str) -> Function
     image = str(at(content, "spec", "build", "image") or "") or f"nuclio/processor-{name}"
     framework = framework_of(base)
     has_own_file = directory is not None and (directory / GPU_NAME).is_file()
-    if framework and not has_own_file and not (COLLECTION / framework / "base" / "requirements-gpu.txt").is_file():
+    if framework and not has_own_file and not _can_use_gpu(content, framework):
         device = "cpu"
     suffix = "-gpu" if device == "gpu" else ""
     if device == "gpu" or image == repository_of(image):
@@ -147,6 +147,13 @@ def of_content(content: Fields, directory: Path | None, device: str) -> Function
         framework=framework,
         image=image,
     )
+
+
+def _can_use_gpu(content: Fields, framework: str) -> bool:
+    if not (COLLECTION / framework / "base" / "requirements-gpu.txt").is_file():
+        return False
+    # OpenVINO's files run on a CPU alone: functions for them have no option DEVICE.
+    return framework != "onnx" or "DEVICE" in function_file.environment(content)
 
 
 def framework_of(base: str) -> str:

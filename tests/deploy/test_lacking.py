@@ -17,6 +17,7 @@ WITHOUT_WEIGHTS = {
     "onnx-embedding-reid",
     "onnx-open-mmlab-mmrotate",
     "onnx-open-mmlab-pose",
+    "onnx-detr-segment",
     "onnx-wongkinyiu-yolor",
     "openvino-omz-mask-rcnn-inception-resnet-v2-atrous-coco",
 }

@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from common.config import KINDS, FunctionConfig
 from common.cvat.reply import read_detector_reply
 from common.errors import FunctionError, StartupError, describe, listed
+from common.networks.formats.coco import NO_CATEGORY
 from common.vision.image import decode_image
 from tools import collection
 from tools.check import has_errors, inspect_function
@@ -223,7 +224,9 @@ def _labels(facts: Facts, own: ClassList | None, settings: dict[str, str]) -> li
         )
     classes = len(facts.names) if facts.names is not None and facts.classes is None else facts.classes
     first = facts.first_class
-    names = dict(enumerate(facts.names or (), first)) if own is None else own.for_model(classes, first)
+    # COCO's numbers have gaps.
+    own_names = {i: name for i, name in enumerate(facts.names or (), first) if name != NO_CATEGORY}
+    names = own_names if own is None else own.for_model(classes, first)
     if facts.task != "pose":
         if useless := [key for key in ("JOINTS", "EDGES") if key in settings]:
             raise StartupError(f"{', '.join(useless)}: for a pose model; the task of this one is {facts.task}")

@@ -92,7 +92,10 @@ class ExportedDetector:
         found_task, dimensions = self._model.layout.task, self._model.dimensions
         check_types(config.labels, found_task, dimensions.joints)
         if self._model.layout.class_order and labels_by != "id" and self._model.names is None:
-            raise StartupError(f"{self._model.path}: the file has no class names: {self._model.layout.class_order}")
+            raise StartupError(
+                f"{self._model.path}: the file has no class names, and {self._model.layout.class_order}: give each label of "
+                "function.yaml the index of its class as its id, and set LABELS_BY=id"
+            )
         names = None if labels_by == "id" else self._model.names
         first = dimensions.first_class
         classes = len(self._model.names) + first if self._model.names else dimensions.classes

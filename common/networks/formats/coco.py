@@ -1,5 +1,8 @@
 """The categories of COCO by their numbers, 0 to 90, as networks that count them so have them as classes."""
 
+NO_CATEGORY = "N/A"
+"""What models of the Hugging Face hub, too, call numbers that no category has."""
+
 COCO_CATEGORIES = (
     "N/A", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
     "traffic light", "fire hydrant", "N/A", "stop sign", "parking meter", "bench", "bird", "cat", "dog",
@@ -11,4 +14,4 @@ COCO_CATEGORIES = (
     "N/A", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "N/A", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
-"""The names; "N/A" for numbers that no category has."""
+"""The names."""

@@ -252,7 +252,7 @@ RFDETR = tuple(
         optional_inputs=frozenset(),
         class_order=(
             "the package rfdetr counts classes from 0 for data sets of YOLO, and from 1 for those of COCO and Roboflow, whose "
-            "class 0 is never found: give each label of function.yaml the index of its class as its id, and set LABELS_BY=id"
+            "class 0 is never found"
         ),
     )
     for layout in _SIGMOID

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.errors import StartupError
 from common.networks.formats import mmdeploy_pipeline
+from common.networks.formats.hub_settings import settings_files
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.reader import Reader
 
@@ -14,6 +16,7 @@ ULTRALYTICS_LICENCE = (
     "only where that licence, or one that you have bought, allows it."
 )
 _OPTIONS = ("LAYOUT", "TASK", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE")
+_DETR_LAYOUTS = ("detr", "detr-sigmoid", "rtdetr-upstream", "rfdetr")
 
 
 def read_exported(path: Path, given: Given) -> Facts:
@@ -39,11 +42,19 @@ def read_exported(path: Path, given: Given) -> Facts:
         taken=InputOptions(**taken),
     )
     layout, dimensions, metadata = model.layout, model.dimensions, model.metadata
+    options = {name: given.settings[name] for name in _OPTIONS if name in given.settings}
+    if layout.class_order and model.names is None:
+        if given.names is not None and len(given.names) != dimensions.classes:
+            raise StartupError(
+                f"{file.name}: LABELS: expected a name for each of the {dimensions.classes} class indices, also for one that is "
+                f"not used, or a map of class indices to names, got {len(given.names)} names: {layout.class_order}"
+            )
+        options["LABELS_BY"] = "id"
     return Facts(
         files=(file, *beside(file)),
-        like=f"onnx/yolo/{layout.task}",
+        like=f"onnx/{'detr' if layout.name in _DETR_LAYOUTS else 'yolo'}/{layout.task}",
         base_image="cvat.pytorch.base" if file.suffix == ".torchscript" else None,
-        options={name: given.settings[name] for name in _OPTIONS if name in given.settings},
+        options=options,
         licence=ULTRALYTICS_LICENCE if metadata.task is not None else UNKNOWN_LICENCE,
         task=layout.task,
         names=model.names,
@@ -67,7 +78,7 @@ def beside(file: Path) -> list[Path]:
     else:
         others = [file.with_name(file.name + ".data")]  # weights of over 2 GB are in a separate file
     others.append(file.with_name(mmdeploy_pipeline.FILE_NAME))  # how the network takes an image
-    return [other for other in others if other.is_file()]
+    return [*(other for other in others if other.is_file()), *settings_files(file)]
 
 
 def _recognises(given: Given) -> bool:

@@ -1,0 +1,3 @@
+from common.networks.exported.handler import ExportedDetector as ModelHandler
+
+__all__ = ["ModelHandler"]

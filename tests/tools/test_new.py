@@ -171,7 +171,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
             r"fit none of the layouts .*a handler of its own \(make new NAME=<name> KIND=detector",
         ),
         ({"WEIGHTS": "unknown.onnx", "TASK": "segment"}, "fit none of the layouts known here with TASK=segment. Seen"),
-        ({"WEIGHTS": "text.pt"}, r"text\.pt: not a model of Ultralytics"),
+        ({"WEIGHTS": "text.pt"}, r"text\.pt: this is a text file"),
         ({"WEIGHTS": "alone.xml"}, r"alone\.xml: alone\.bin, which holds the weights, is missing"),
         ({"WEIGHTS": "good.onnx", "LABELS": "names.txt"}, "LABELS: no such file: names.txt"),
         ({"WEIGHTS": "good.onnx", "LABELS": "photo.txt"}, r"LABELS: photo\.txt: line 1 is not UTF-8"),

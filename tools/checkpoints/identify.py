@@ -199,6 +199,10 @@ def network_of(value: Any) -> Instance | None:
 
 def _by_names(content: Content) -> Verdict | None:
     packages = {name.module.partition(".")[0] for name in content.names}
+    if any(str(name) == "torch.storage._load_from_bytes" for name in content.names):
+        return Verdict(
+            "saved with pickle instead of torch.save", "save its state_dict() with torch.save, or export it to ONNX"
+        )
     if "sklearn" in packages or "joblib" in packages:
         return Verdict("a model of scikit-learn, saved with pickle or joblib", "convert it to ONNX with skl2onnx")
     if "xgboost" in packages or "lightgbm" in packages:

@@ -11,7 +11,20 @@ from tools.checkpoints.archive import Content
 from tools.checkpoints.standins import Instance, Name
 from tools.checkpoints.tensors import STORAGES, TYPES
 
-_SCALARS = ("set", "frozenset", "list", "tuple", "dict", "int", "float", "complex", "bool", "bytearray", "slice")
+_SCALARS = (
+    "set",
+    "frozenset",
+    "list",
+    "tuple",
+    "dict",
+    "int",
+    "float",
+    "complex",
+    "bool",
+    "bytes",
+    "bytearray",
+    "slice",
+)
 _NUMPY = ("scalar", "_reconstruct")
 _REBUILDS = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
 

@@ -25,6 +25,7 @@ KNOWN = MODELS | KNOWN_BLOCKS | KNOWN_HEADS
 """All classes that such a checkpoint may have."""
 
 _MOST_LAYERS = 1000
+_LARGEST_STRIDE = 1024
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -80,8 +81,13 @@ class Network:
     @property
     def stride(self) -> int:
         """What the sides of the input must be multiples of."""
+        if self.task == "classify":
+            return 32
         head = self.layers[-1].module
-        return int(head.tensor("stride").max()) if self.task != "classify" else 32
+        largest = int(head.tensor("stride").max(initial=0))
+        if not 1 <= largest <= _LARGEST_STRIDE:
+            raise head.error(f"expected strides from 1 to {_LARGEST_STRIDE}, got {largest}")
+        return largest
 
     def write(self, graph: Graph, image: Value) -> Outputs:
         """Writes all layers that the outputs need.

@@ -128,9 +128,11 @@ def recognise(root: Any) -> Verdict | None:
     if not tensors:
         return None
     top = root if isinstance(root, dict) else {}
-    for recognised in (_by_company(top, tensors), _yolo(tensors)):
-        if recognised is not None:
-            return recognised
+    recognised = _by_company(top, tensors)
+    tensors = _without_prefixes(tensors)
+    recognised = recognised or _yolo(tensors)
+    if recognised is not None:
+        return recognised
     for family in _FAMILIES:
         if all(any(name.startswith(key) for name in tensors) for key in family.keys):
             return Verdict(family.what, family.remedy)
@@ -143,7 +145,7 @@ def recognise(root: Any) -> Verdict | None:
 
 
 def _tensors(root: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without the prefixes that wrappers add."""
+    """The tensors of a checkpoint by name."""
     found: Any = root
     for _ in range(4):
         if not isinstance(found, dict):
@@ -154,11 +156,15 @@ def _tensors(root: Any) -> dict[str, Tensor]:
         found = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict) and found[key]), None)
     else:
         return {}
+    return tensors
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict without the prefixes that wrappers add to all names."""
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            # YOLO's own names begin with model.0, model.1, ...
-            if prefix == "model." and all(name[6:7].isdecimal() for name in tensors):
-                break
+        # YOLO's own names begin with model.0, model.1, ...
+        numbered = prefix == "model." and all(name[6:7].isdecimal() for name in tensors)
+        if all(name.startswith(prefix) for name in tensors) and not numbered:
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 

@@ -15,7 +15,8 @@ from tools.checkpoints.errors import BadCheckpoint
 from tools.checkpoints.standins import Instance, Name
 from tools.checkpoints.tensors import Tensor, rebuild_tensor, rebuild_tensor_with_type
 
-MOST_INSTRUCTIONS = 3_000_000  # a detector's checkpoint has some 100,000
+MOST_INSTRUCTIONS = 1_000_000  # a detector's checkpoint has some 100,000
+_LETTERS = 64  # of a text that are copied in the time of an instruction
 
 _SCALARS = (str, int, float, bytes, bool, type(None), Name)
 _PUSHED = {
@@ -221,8 +222,11 @@ class Unpickler:
         if maker.name == "getattr":
             self.looked_up.append(arguments)
         for argument in arguments:
-            if isinstance(argument, (list, tuple, set, dict, str)):
-                self._spend(len(argument))  # copies: else a few instructions could copy one large list over and over
+            # Copies are counted: else a few instructions could copy one large list over and over.
+            if isinstance(argument, (list, tuple, set, dict)):
+                self._spend(len(argument))
+            elif isinstance(argument, (str, bytes)):
+                self._spend(len(argument) // _LETTERS)
         make = _MAKERS.get(str(maker))
         made = make(*arguments) if make else Instance(maker, arguments)
         self._stack.append(made)
@@ -269,6 +273,10 @@ def _set(values: Any = ()) -> set[Any]:
     return {_key(value) for value in values}
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
@@ -286,6 +294,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 for _module in ("builtins", "__builtin__"):
     _MAKERS |= {f"{_module}.set": _set, f"{_module}.frozenset": _set, f"{_module}.dict": _pairs}
+    _MAKERS[f"{_module}.bytes"] = _no_bytes  # protocol 2 has no other way to write them
     _MAKERS |= {f"{_module}.list": lambda values=(): list(values), f"{_module}.tuple": lambda values=(): tuple(values)}
 
 _OPERATIONS: dict[str, Callable[[Unpickler, Any], None]] = {

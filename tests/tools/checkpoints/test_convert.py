@@ -271,3 +271,8 @@ def test_a_module_inside_of_itself_ends(tmp_path: Path) -> None:
     model = detector((-1, nn.Sequential(nn.Identity())))
     model.model[1]._modules["0"] = model.model[1]
     assert "nested too deeply" in refused(model, tmp_path)
+
+
+def test_a_network_that_grows_without_end(tmp_path: Path) -> None:
+    grown = [(-1, nn.Upsample(scale_factor=8)) for _ in range(20)]
+    assert "larger than any that is known" in refused(detector(*grown), tmp_path)

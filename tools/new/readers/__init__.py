@@ -1,6 +1,7 @@
 """Reads model files of every kind: one `Reader` for each, in the order in which they are asked.
 
     exported          .onnx, OpenVINO's .xml: detectors and classifiers of known output layouts
+    checkpoint        YOLOv5's and YOLOv7's own .pt; what any other checkpoint is
     ultralytics       .pt of Ultralytics' package
     vittrack          .onnx, .xml: KIND=tracker, networks like OpenCV's VitTrack
 
@@ -14,10 +15,10 @@ from pathlib import Path
 
 from common.errors import StartupError, describe
 from tools.new.facts import Facts, Given
-from tools.new.readers import exported, ultralytics, vittrack
+from tools.new.readers import checkpoint, exported, ultralytics, vittrack
 from tools.new.readers.reader import Reader
 
-READERS: tuple[Reader, ...] = (exported.READER, ultralytics.READER, vittrack.READER)
+READERS: tuple[Reader, ...] = (exported.READER, checkpoint.READER, ultralytics.READER, vittrack.READER)
 
 
 def read_model(given: Given, workshop: Path) -> Facts:

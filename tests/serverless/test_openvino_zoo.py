@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.embedding import ExportedEmbedding
+from common.networks.exported.handler import ExportedDetector
 from common.networks.weights import read_catalog
 from common.vision.mask import flat_to_mask, mask_to_bitmap, outline_to_mask
+from tests.common.networks.onnx_files import constant_model
 from tests.serverless import reid_scenes, zoo_networks
 from tools.collection import COLLECTION
 from tools.wrapper import LoadedFunction, Reply
@@ -242,3 +244,17 @@ def test_the_published_weights(directory: Path) -> None:
         for file in variant.files:
             assert file.sha384 and file.size and file.url and file.url.endswith(f"/{name}/{file.path}")
             assert re.match(r"https://storage\.openvinotoolkit\.org/repositories/open_model_zoo/", file.url)
+
+
+def test_a_class_without_a_label_is_mentioned_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A network whose class number is another one than the label's id finds nothing: the log says why."""
+    table, classes = np.array([[8, 4, 24, 20, 0.9]], np.float32), np.array([1])
+    path = constant_model(tmp_path / "m.onnx", {"boxes": table, "labels": classes})
+    config = FunctionConfig.load(FACES)  # its label's id is 0
+    handler = ExportedDetector(config, model_path=str(path), engine="onnxruntime")
+    for _ in range(2):
+        assert handler.infer(np.zeros((64, 64, 3), np.uint8), 0.5) == []
+    lines = [record.message for record in caplog.records if "Left out: objects" in record.message]
+    assert lines == ["Left out: objects of class 1, for which there is no label; the ids of the labels are 0"]

@@ -13,7 +13,7 @@ from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.formats.preparation import InputOptions
 from common.networks.formats.signature import Hints
-from common.networks.results import check_types, class_labels, to_shapes
+from common.networks.results import Found, check_types, class_labels, to_shapes
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
 from common.shapes import Shape
@@ -107,6 +107,8 @@ class ExportedDetector:
                 classes - first,
                 len(self._labels),
             )
+        self._count_unknown = classes is None
+        self._mentioned: set[int] = set()
         self._iou, self._agnostic, self._joint_threshold = iou, agnostic, joint_threshold
         self._most = top if found_task == "classify" else max_det
 
@@ -118,6 +120,18 @@ class ExportedDetector:
             threshold: The lowest score, 0 to 1.
         """
         found = self._model.find(image, threshold, iou=self._iou, most=self._most, agnostic=self._agnostic)
+        return self._shapes(found)
+
+    def _shapes(self, found: Found) -> list[Shape]:
+        """The results that have a label; classes without one are mentioned once where nothing said how many there are."""
+        unlabelled = set(found.classes.tolist()) - self._labels.keys() - self._mentioned
+        if unlabelled and self._count_unknown:
+            self._mentioned |= unlabelled
+            _LOG.warning(
+                "Left out: objects of class %s, for which there is no label; the ids of the labels are %s",
+                ", ".join(map(str, sorted(unlabelled))),
+                ", ".join(map(str, sorted(self._labels))),
+            )
         return to_shapes(found, self._labels, self._joint_threshold)
 
 

@@ -163,7 +163,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
         (
             {"WEIGHTS": "photo.jpg"},
-            r"WEIGHTS: expected \.onnx, OpenVINO's \.xml .*; Ultralytics' \.pt .*; got the text 'photo\.jpg'",
+            r"WEIGHTS: expected \.onnx, OpenVINO's \.xml .*; Ultralytics' \.pt, .*; got the text 'photo\.jpg'",
         ),
         ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
         (
@@ -178,7 +178,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"WEIGHTS": "good.onnx", "JOINTS": "a,b"}, "JOINTS: for a pose model; the task of this one is detect"),
         ({"WEIGHTS": "good.onnx", "OUT": "good.onnx/fresh"}, "OUT: good.onnx/fresh can't be made: .*exists"),
         ({"TASK": "pose", "IMAGE": "photo.jpg"}, "TASK, IMAGE: for a weight file"),
-        ({"WEIGHTS": "good.onnx", "KIND": "tracker"}, "KIND=tracker: a model file becomes a function of kind detector"),
+        ({"WEIGHTS": "good.onnx", "KIND": "tracker"}, "expected a network like OpenCV's VitTrack"),
         ({"WEIGHTS": "good.onnx", "TASK": "boxes"}, "TASK: expected one of"),
         ({"WEIGHTS": "good.onnx", "IMAGE": "/nowhere.jpg"}, "IMAGE: /nowhere.jpg: No such file"),
         ({"WEIGHTS": "good.onnx", "IMAGE_SIZE": "96"}, "input is fixed to 64x64"),
@@ -376,7 +376,7 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_line_says_what_is_wrong() -> None:
     for arguments, message in (
         (["best.onnx"], "'best.onnx': expected NAME=value"),
-        (["COLOR=red"], "expected NAME=value with one of"),
+        (["COLOUR=red"], "expected NAME=value with one of"),
         (["NAME=a", "WEIGHTS="], "WEIGHTS: expected a file, got nothing"),
     ):
         done = run(*arguments)

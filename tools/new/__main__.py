@@ -48,7 +48,7 @@ _MEGAPIXELS = 24.0  # of the image with which a function's memory is measured
 _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
-  WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .pt (needs the package ultralytics, AGPL-3.0)
+  WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .torchscript, Ultralytics' .pt
   TASK=segment             detect, segment, pose, obb or classify, where the file doesn't say
   LABELS=cat,dog           class names, or a file of them (classes.txt, data.yaml, JSON, ...), where the file has none
   JOINTS=nose,tail         names of a pose's joints, or their number, where the file doesn't say
@@ -58,13 +58,14 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   COLOR=bgr                rgb or bgr: the order in which the network takes the channels, where the file doesn't say
   MEAN=0,0,0 STD=1,1,1     what is subtracted from each channel, 0 to 255, and what it is divided by, in that order
   RESIZE=stretch           center, corner or stretch: where the image lies in the network's input
+  AS_IS=1                  run Ultralytics' .pt with their package (torch, AGPL-3.0), not exported to ONNX
   IMAGE=photo.jpg          the picture to try the function with
   OUT=path                 where to make the directory; default: serverless/custom/<name>
   REPO=path                make a repository around the function instead: with what it needs, tests, CI and releases
   KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid;
                            with: a function for a network with the inputs and outputs of OpenCV's VitTrack
 """
-_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE", "IMAGE")
+_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE", "IMAGE", "AS_IS")
 _KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", "REPO", *_OF_WEIGHTS)
 
 
@@ -286,6 +287,8 @@ def _report(made: Made, seconds: float) -> None:
         )
         said = ", ".join(text for text in (task, classes, layout, size) if text) or f"a {made.plan.kind}"
         print(f"{facts.title}: {said}; runs like serverless/{facts.like}")
+        if facts.note:
+            print(f"{facts.note}.")
     print(f"Made {place} in {seconds:.1f} s; tools.check found nothing that fails.")
     if made.untried:
         print(f"It was not tried: {made.untried}.")

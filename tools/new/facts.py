@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.config import KindName
@@ -92,6 +92,16 @@ class Facts:
     """As the file has them."""
     layout: str = ""
     """As `common.networks.formats` names it; empty where that means nothing."""
+    note: str = ""
+    """How the files were made, for the summary and the README: a sentence without its full stop; empty for files as given."""
+
+    def noted(self, note: str) -> Facts:
+        """The same facts with a note.
+
+        Args:
+            note: How the files were made.
+        """
+        return replace(self, note=note)
 
     @property
     def title(self) -> str:

@@ -135,7 +135,8 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
         "title": document.title,
         "description": document.description,
         "weights": f"`{facts.title}`{f', {what}' if what else ''}; "
-        + ("fetched when the image is built" if facts.fetched else "in this directory"),
+        + ("fetched when the image is built" if facts.fetched else "in this directory")
+        + (f". {facts.note}" if facts.note else ""),
         "licence": facts.licence,
         "labels": read_template("README.labels.md") if plan.labels else "",
         "options": "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items()),

@@ -1,6 +1,6 @@
 """Reads model files of every kind: one `Reader` for each, in the order in which they are asked.
 
-    exported          .onnx, OpenVINO's .xml: detectors and classifiers of known output layouts
+    exported          .onnx, OpenVINO's .xml, .torchscript: detectors and classifiers of known output layouts
     checkpoint        YOLOv5's and YOLOv7's own .pt; what any other checkpoint is
     ultralytics       .pt of Ultralytics' package
     vittrack          .onnx, .xml: KIND=tracker, networks like OpenCV's VitTrack
@@ -36,6 +36,8 @@ def read_model(given: Given, workshop: Path) -> Facts:
     """
     for reader in READERS:
         if reader.recognises(given):
+            if reader is not ultralytics.READER:
+                given.refuse("AS_IS", reason="for Ultralytics' .pt files, which their package runs then")
             return reader.read(given, workshop)
     if not given.path.exists():
         raise StartupError(f"WEIGHTS: there is no {given.weights}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from common.errors import StartupError
+from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
+from common.networks.engines.torch_script import is_torchscript
 from common.networks.formats import mmdeploy_pipeline
 from common.networks.formats.hub_settings import settings_files
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.reader import Reader
 
-_ENGINES = {".onnx": "onnxruntime", ".xml": "openvino", ".torchscript": "torchscript"}
+_ENGINES = {".onnx": "onnxruntime", ".xml": "openvino", TORCHSCRIPT_SUFFIX: "torchscript"}
 ULTRALYTICS_LICENCE = (
     "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this one "
     "only where that licence, or one that you have bought, allows it."
@@ -83,14 +86,18 @@ def beside(file: Path) -> list[Path]:
 
 def _recognises(given: Given) -> bool:
     path = given.path
-    if given.kind != "detector":
+    if given.kind != "detector" or not path.exists():
         return False
-    return path.is_dir() if path.suffix not in _ENGINES else path.exists()
+    return path.is_dir() or path.suffix in _ENGINES or is_torchscript(path)
 
 
 def _read(given: Given, workshop: Path) -> Facts:
     given.refuse("DETECTOR", reason="for a pose network that needs one")
-    return read_exported(given.path, given)
+    path = given.path
+    if path.is_file() and path.suffix not in _ENGINES:  # TorchScript is called model.pt as often
+        path = workshop / f"{path.stem}{TORCHSCRIPT_SUFFIX}"
+        shutil.copyfile(given.path, path)
+    return read_exported(path, given)
 
 
 READER = Reader(".onnx, OpenVINO's .xml or its folder, .torchscript", ("detector",), _recognises, _read)

@@ -1,62 +1,75 @@
-"""Ultralytics' own model files, read with their package."""
+"""Ultralytics' own model files: exported to ONNX once, or, with AS_IS, run with their package."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from common.errors import StartupError, describe
+from common.networks.formats.image_input import read_size
 from common.networks.formats.metadata import TASKS
+from tools.checkpoints.identify import Family, Identified, identified, network_of
+from tools.new.exporters.ultralytics.run import export
 from tools.new.facts import Facts, Given
-from tools.new.readers.exported import ULTRALYTICS_LICENCE
+from tools.new.readers.exported import ULTRALYTICS_LICENCE, read_exported
 from tools.new.readers.reader import Reader
+
+_SUFFIXES = (".pt", ".pth")
+_YES, _NO = ("1", "yes", "true"), ("0", "no", "false")
 
 
 def _recognises(given: Given) -> bool:
-    return given.kind == "detector" and given.path.suffix == ".pt" and given.path.is_file()
+    return given.kind == "detector" and given.path.suffix.lower() in _SUFFIXES and given.path.is_file()
 
 
 def _read(given: Given, workshop: Path) -> Facts:
-    given.refuse("LAYOUT", reason="for exported files; the package ultralytics knows what a .pt file gives")
+    given.refuse("LAYOUT", reason="for exported files; a .pt file says itself what it gives")
     given.refuse("DETECTOR", reason="for a pose network that needs one")
-    path, hints = given.path, given.hints
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # nothing is installed while something runs
-    try:
-        from ultralytics import YOLO
-    except ImportError as error:
+    as_is = given.settings.get("AS_IS", "0").lower()
+    StartupError.check(as_is in (*_YES, *_NO), "AS_IS", "1 or 0", given.settings.get("AS_IS"))
+    with identified(given.path) as (found, content):
+        if found.family is not Family.ULTRALYTICS:
+            raise found.refusal(given.path)
+        _check_task(found, given)
+        network = network_of(content.value)
+        joints = _joints({} if network is None else network.attributes)
+    if as_is in _YES:
+        return _packaged(given, found, *joints)
+    picture = [Path(given.settings["IMAGE"])] if "IMAGE" in given.settings else []
+    onnx, note = export(given.path, read_size(given.settings.get("IMAGE_SIZE")), picture, workshop)
+    return read_exported(onnx, given).noted(note)
+
+
+def _check_task(found: Identified, given: Given) -> None:
+    if found.task not in TASKS:
         raise StartupError(
-            f"{path}: .pt files are read with the package ultralytics (AGPL-3.0), which is not installed here: "
-            "pip install ultralytics, or export the model where it is: yolo export model=best.pt format=onnx"
-        ) from error
-    try:
-        model: Any = YOLO(str(path))
-        names = tuple(str(name) for _, name in sorted(model.names.items()))
-        task = str(model.task)
-    except Exception as error:  # a file of another kind fails in many ways
-        first, *_ = str(error).splitlines() or [type(error).__name__]
-        raise StartupError(
-            f"{path}: not a model of Ultralytics: {first.removeprefix('ERROR ❌️ ')[:300]}; a .pt file of another package "
-            "(YOLOv7, YOLOR, YOLOv5's own) has to be exported to ONNX with that package"
-        ) from error
-    if task not in TASKS:
-        raise StartupError(f"{path}: the model's task is {task}; served here: {', '.join(TASKS)}")
-    if hints.task not in (None, task):
-        raise StartupError(f"TASK: the file's task is {task}, got {describe(hints.task)}")
-    shape = getattr(model.model, "kpt_shape", None)
-    joint_names = getattr(model.model, "kpt_names", None) or {}
+            f"{given.path}: {found.verdict.what}, whose results are not annotations; served here: {', '.join(TASKS)}"
+        )
+    if given.hints.task not in (None, found.task):
+        raise StartupError(f"TASK: the file's task is {found.task}, got {describe(given.hints.task)}")
+
+
+def _packaged(given: Given, found: Identified, joints: int | None, joint_names: tuple[str, ...] | None) -> Facts:
+    """For the function that runs the file itself."""
     return Facts(
-        files=(path,),
+        files=(given.path,),
         like="pytorch/ultralytics/yolo",
         options={name: given.settings[name] for name in ("IMAGE_SIZE",) if name in given.settings},
         licence=ULTRALYTICS_LICENCE,
-        task=task,
-        names=names,
-        classes=len(names),
-        joints=int(shape[0]) if task == "pose" and shape else None,
-        joint_names=tuple(next(iter(joint_names.values()))) if joint_names else None,
+        task=found.task or "",
+        names=found.names,
+        classes=len(found.names) if found.names is not None else None,
+        joints=joints if found.task == "pose" else None,
+        joint_names=joint_names,
     )
 
 
-READER = Reader("Ultralytics' .pt (needs the package ultralytics, AGPL-3.0)", ("detector",), _recognises, _read)
+def _joints(attributes: Mapping[str, object]) -> tuple[int | None, tuple[str, ...] | None]:
+    """How many joints a pose has, and their names, from the attributes of the network."""
+    shape, names = attributes.get("kpt_shape"), attributes.get("kpt_names")
+    count = shape[0] if isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], int) else None
+    first = next(iter(names.values()), None) if isinstance(names, dict) else None
+    return count, tuple(map(str, first)) if isinstance(first, (list, tuple)) else None
+
+
+READER = Reader("Ultralytics' .pt, which their package (AGPL-3.0) exports", ("detector",), _recognises, _read)

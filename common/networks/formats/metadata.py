@@ -19,7 +19,7 @@ class DetectionOutput:
     """OpenVINO's operation of that name, which is a model's last."""
 
     classes: int
-    """How many classes, the background included where there is one."""
+    """One more than the highest class index of an object."""
     background_first: bool
     """Whether class 0 is the background."""
 
@@ -113,9 +113,12 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 def _detection_output(value: Any) -> DetectionOutput | None:
     if not isinstance(value, dict) or not isinstance(value.get("num_classes"), int):
         return None
-    # Where all indices are decreased by one, the background has none.
-    background_first = value.get("background_label_id") == 0 and not value.get("decrease_label_id")
-    return DetectionOutput(value["num_classes"], background_first)
+    classes, background = value["num_classes"], value.get("background_label_id")
+    if background == 0 and value.get("decrease_label_id"):  # all indices less one: the background has none
+        return DetectionOutput(classes - 1, background_first=False)
+    if background == classes - 1 > 0:
+        return DetectionOutput(classes - 1, background_first=False)
+    return DetectionOutput(classes, background_first=background == 0)
 
 
 def _joint_names(value: Any) -> tuple[str, ...] | None:

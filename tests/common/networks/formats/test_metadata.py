@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import StartupError
-from common.networks.formats.metadata import Metadata, class_names
+from common.networks.formats.metadata import DETECTION_OUTPUT, DetectionOutput, Metadata, class_names
 
 
 def test_reads_what_ultralytics_writes() -> None:
@@ -50,3 +50,18 @@ def test_class_names_become_labels() -> None:
     labels = class_names(names)
     assert labels == ["dog's", "two lines", "class 2", "x" * 64, "x" * 62 + " 2", "a", "a 2", "a 2 2"]
     assert all(0 < len(label) <= 64 for label in labels) and len(set(labels)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("background", "decreased", "expected"),
+    [
+        (0, False, DetectionOutput(3, background_first=True)),
+        (2, False, DetectionOutput(2, background_first=False)),
+        (-1, False, DetectionOutput(3, background_first=False)),
+        (0, True, DetectionOutput(2, background_first=False)),
+    ],
+)
+def test_where_an_ssd_has_its_background(background: int, decreased: bool, expected: DetectionOutput) -> None:
+    attributes = {"num_classes": 3, "background_label_id": background, "decrease_label_id": decreased, "top_k": 10}
+    assert Metadata.read({DETECTION_OUTPUT: repr(attributes)}).detection_output == expected
+    assert Metadata.read({DETECTION_OUTPUT: "something else"}).detection_output is None

@@ -101,6 +101,29 @@ def ask_size(url: str) -> int | None:
         return None
 
 
+def read_small(url: str, most: int) -> bytes:
+    """The content of a small file, or a server's answer.
+
+    Args:
+        url: As for `download`.
+        most: The most bytes that are read.
+
+    Raises:
+        StartupError: The server can't be reached or does not give it, or it is larger.
+    """
+    check_url(url, url)
+    try:
+        with urllib.request.build_opener(_OnlySafeRedirects).open(_request(url, {}), timeout=_TIMEOUT_S) as response:
+            content: bytes = response.read(most + 1)
+    except urllib.error.HTTPError as error:
+        raise StartupError(f"{url}: the server answers {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise StartupError(f"{url}: can't be fetched: {getattr(error, 'reason', error)}") from error
+    if len(content) > most:
+        raise StartupError(f"{url}: expected {most / 1e6:.0f} MB at most, got more")
+    return content
+
+
 def check_url(url: Any, where: str) -> None:
     """Raises StartupError for an address that weights must not be fetched from.
 

@@ -49,6 +49,7 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
   WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .torchscript, Ultralytics' .pt
+  WEIGHTS=org/name[@rev]   a model of transformers on the Hugging Face hub, or a folder with its config.json and model.safetensors
   TASK=segment             detect, segment, pose, obb or classify, where the file doesn't say
   LABELS=cat,dog           class names, or a file of them (classes.txt, data.yaml, JSON, ...), where the file has none
   JOINTS=nose,tail         names of a pose's joints, or their number, where the file doesn't say
@@ -241,7 +242,9 @@ def _lacking(plan: Plan) -> str:
     if plan.facts is None:
         return ""
     if missing := collection.missing_packages(collection.COLLECTION / plan.facts.like):
-        return f"packages are missing here: {listed(missing, 4)}"
+        files = collection.requirement_files(collection.COLLECTION / plan.facts.like)
+        install = " ".join(f"-r {shown(file)}" for file in files)
+        return f"packages are missing here: {listed(missing, 4)}; pip install --no-deps {install}"
     return "its weights are fetched when the image is built" if plan.facts.fetched else ""
 
 

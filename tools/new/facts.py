@@ -103,9 +103,14 @@ class Facts:
         """
         return replace(self, note=note)
 
+    published: str = ""
+    """The model's name on a hub, with its revision; "" for files that are here."""
+
     @property
     def title(self) -> str:
-        """What the model is called in messages: the file that is opened, or the folder's."""
+        """What the model is called in messages: its name on a hub, the file that is opened, or the folder's."""
+        if self.published:
+            return self.published
         if self.entry or not self.files:
             return self.entry or "the model"
         return self.files[0].name if self.entry is None else self.files[0].parent.name

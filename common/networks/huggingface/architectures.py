@@ -52,6 +52,19 @@ def task_of(architecture: str) -> str | None:
     return "classify" if CLASSIFY in architecture else None
 
 
+def architecture_error(architecture: str, where: str) -> str:
+    """The message for a model that no function serves.
+
+    Args:
+        architecture: The class of transformers that it was saved from; "" when config.json doesn't say.
+        where: What the message calls the model.
+    """
+    every = "; ".join(f"{task}: {words}" for task, words in _WORDS.items())
+    return (
+        f"{where}: config.json: architectures: got {architecture or 'nothing'}, which is not served; served are {every}"
+    )
+
+
 def served(task: str) -> str:
     """The models that a function serves, in words for a message.
 

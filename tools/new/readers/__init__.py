@@ -1,5 +1,6 @@
 """Reads model files of every kind: one `Reader` for each, in the order in which they are asked.
 
+    huggingface       folders with config.json and model.safetensors, and names on the Hugging Face hub
     exported          .onnx, OpenVINO's .xml, .torchscript: detectors and classifiers of known output layouts
     checkpoint        YOLOv5's and YOLOv7's own .pt; what any other checkpoint is
     ultralytics       .pt of Ultralytics' package
@@ -15,10 +16,16 @@ from pathlib import Path
 
 from common.errors import StartupError, describe
 from tools.new.facts import Facts, Given
-from tools.new.readers import checkpoint, exported, ultralytics, vittrack
+from tools.new.readers import checkpoint, exported, huggingface, ultralytics, vittrack
 from tools.new.readers.reader import Reader
 
-READERS: tuple[Reader, ...] = (exported.READER, checkpoint.READER, ultralytics.READER, vittrack.READER)
+READERS: tuple[Reader, ...] = (
+    huggingface.READER,
+    exported.READER,
+    checkpoint.READER,
+    ultralytics.READER,
+    vittrack.READER,
+)
 
 
 def read_model(given: Given, workshop: Path) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from common.errors import StartupError
 from common.networks.engine import Array
@@ -98,8 +99,19 @@ def find_layout(
     raise StartupError(
         f"the outputs fit none of the layouts known here{task}. Seen: {file}. Export a YOLO model again (yolo export "
         "model=best.pt format=onnx); another model needs a handler of its own (make new NAME=<name> KIND=detector). If you "
-        f"know what the outputs are, set TASK and LAYOUT: {', '.join(names)}"
+        f"know what the outputs are, set TASK and LAYOUT: {', '.join(_possible(file, outputs, layouts) or names)}"
     )
+
+
+def _possible(file: Signature, outputs: Sequence[Array] | None, layouts: Sequence[OutputLayout]) -> list[str]:
+    """The names of the layouts that a file could have by its shapes and values, if LAYOUT said so."""
+    found = []
+    for layout in layouts:
+        by_hand = replace(file, hints=replace(file.hints, layout=layout.name))
+        dimensions = _match(layout, by_hand)
+        if dimensions is not None and (outputs is None or _problem(layout, dimensions, by_hand, outputs) is None):
+            found.append(layout.name)
+    return list(dict.fromkeys(found))
 
 
 def _match(layout: OutputLayout, file: Signature) -> Dimensions | None:

@@ -84,7 +84,7 @@ END2END = tuple(
 
 def _match_classify(file: Signature) -> Dimensions | None:
     # Any classifier or embedding has such an output: a file is taken for Ultralytics' only when something says so.
-    if len(file.outputs) != 1 or len(file.shapes[0]) != 2:
+    if len(file.outputs) != 1 or len(file.shapes[0]) != 2 or not file.shapes[0][0]:
         return None
     if not file.by_hand and "classify" not in (file.hints.task, file.metadata.task):
         return None

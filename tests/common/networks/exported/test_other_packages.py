@@ -285,7 +285,9 @@ def test_files_without_names_of_outputs(tmp_path: Path) -> None:
     single = constant_model(tmp_path / "single.onnx", outputs, input_shape=(3, 64, 64))
     assert results(ExportedModel(single, engine="onnxruntime").find(IMAGE, 0.3)) == CORNER
     batch = constant_model(tmp_path / "batch.onnx", outputs)
-    with pytest.raises(StartupError, match=r"fit none of the layouts .*2774 float32"):
+    with pytest.raises(
+        StartupError, match=r"fit none of the layouts .*2774 float32.* set TASK and LAYOUT: torchvision$"
+    ):
         ExportedModel(batch, engine="onnxruntime")
     by_hand = ExportedModel(batch, engine="onnxruntime", hints=Hints(layout="torchvision"))
     assert results(by_hand.find(IMAGE, 0.3)) == CORNER

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,21 +108,36 @@ def picture(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 def _measure(folder: Path, task: str, weights: Path) -> None:
     from ultralytics import YOLO
 
+    packaged = {"torch": YOLO(str(weights.with_suffix(".pt"))), "onnx": YOLO(str(weights), task=task)}
+    plain = {f"plain way, {kind}": partial(_plain, network) for kind, network in packaged.items()}
+    measure_detector(f"YOLO11n {task}", folder, weights, plain)
+
+
+def measure_detector(
+    title: str, folder: Path, weights: Path, plain: Mapping[str, Callable[[bytes], Callable[[], Any]]]
+) -> None:
+    """Measures a function that `make new` would make of a file, and prints the times.
+
+    Args:
+        title: What is measured.
+        folder: Where the functions are made.
+        weights: The model file, of known class names.
+        plain: Other ways of doing the same, by name: they take the request's body and return what to call.
+    """
     threads = limit_threads(1)
     facts = read_exported(weights, Given(str(weights)))
-    assert facts.names is not None  # Ultralytics' exporter writes them
-    labels = make_labels(facts.names, task)
+    assert facts.names is not None
+    labels = make_labels(facts.names, facts.task)
     functions = {}
     with silence():
         for precision in ("f32", "bf16"):
-            directory = folder / f"bench-{task}-{precision}"
+            directory = folder / f"bench-{facts.task}-{precision}"
             directory.mkdir()
             plan = Plan(directory.name, "detector", labels, options={"PRECISION": precision}, facts=facts)
             write_function(directory, plan)
             path = directory / "function.yaml"  # all cores for one worker; functions have two by custom
             path.write_text(path.read_text().replace("numWorkers: 2", "numWorkers: 1"))
             functions[precision] = LoadedFunction(directory, unique=True)
-        packaged = {"torch": YOLO(str(weights.with_suffix(".pt"))), "onnx": YOLO(str(weights), task=task)}
     model = ExportedModel(weights, threads=threads)
     for name, size_hw in SIZES.items():
         image = picture(size_hw)
@@ -135,22 +150,18 @@ def _measure(folder: Path, task: str, weights: Path) -> None:
             simplejpeg.decode_jpeg(jpeg)
             return model.run(inputs)
 
+        base = "engine + JPEG decode"
         alternatives: dict[str, Callable[[], Any]] = {
-            "engine + JPEG decode": engine_and_decode,
+            base: engine_and_decode,
             "request": partial(functions["f32"], body),
             "request, PRECISION=bf16": partial(functions["bf16"], body),
         }
-        for kind, network in packaged.items():
-            alternatives[f"plain way, {kind}"] = _plain(network, body)
+        alternatives |= {key: make(body) for key, make in plain.items()}
         with silence():
             found = len(functions["f32"](body).json())
             times = times_ms(alternatives, rounds=9)
-        base = "engine + JPEG decode"
-        title = (
-            f"YOLO11n {task}, {name} JPEG of {len(jpeg) / 1e6:.1f} MB, {found} found; {model.engine}, {threads} threads"
-        )
-        plain = {key: f"= {times[key] / times['request']:.2f} x request" for key in times if key.startswith("plain")}
-        report(title, times, base, plain)
+        told = f"{title}, {name} JPEG of {len(jpeg) / 1e6:.1f} MB, {found} found; {model.engine}, {threads} threads"
+        report(told, times, base, {key: f"= {times[key] / times['request']:.2f} x request" for key in plain})
 
 
 def _plain(network: Any, body: bytes) -> Callable[[], str]:

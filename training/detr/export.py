@@ -9,7 +9,7 @@ from training.onnx_file import write_onnx
 
 
 def export(network: Any, folder: Path, side: int) -> Path:
-    """Writes `model.onnx`, its weights in half precision, and `config.json` beside it.
+    """Writes `model.onnx`, its weights in half precision, with `config.json` and `preprocessor_config.json` beside it.
 
     Args:
         network: An RTDetrForObjectDetection in inference mode.
@@ -20,6 +20,7 @@ def export(network: Any, folder: Path, side: int) -> Path:
         The ONNX file's path.
     """
     import torch
+    from transformers import RTDetrImageProcessor
 
     class Outputs(torch.nn.Module):  # type: ignore[misc]
         """The network with nothing but the two outputs."""
@@ -35,4 +36,5 @@ def export(network: Any, folder: Path, side: int) -> Path:
     path = folder / "model.onnx"
     write_onnx(Outputs().eval(), path, {"pixel_values": (1, 3, side, side)}, ("logits", "pred_boxes"))
     network.config.save_pretrained(folder)
+    RTDetrImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
     return path

@@ -18,7 +18,7 @@ TEST_REQUIREMENTS := $(wildcard serverless/*/base/requirements.txt serverless/*/
 	serverless/*/*/*/requirements.txt) tools/annotate/requirements.txt tests/requirements.txt
 
 # A misspelt variable on the command line is an error: make itself ignores it.
-NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE COLOR MEAN STD RESIZE AS_IS IMAGE OUT KIND REPO
+NEW_VARIABLES := NAME WEIGHTS TASK LABELS JOINTS EDGES LAYOUT IMAGE_SIZE COLOR MEAN STD RESIZE OUTPUT DETECTOR DETECTOR_CLASSES CODEC AS_IS IMAGE OUT KIND REPO
 VARIABLES := VENV PYTHON PYTHONS HOST PORT FUNCTIONS FUNCTION ARGS VARIANT OFFLINE $(NEW_VARIABLES)
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v)))
 UNKNOWN := $(filter-out $(VARIABLES) SHELL MAKE% -%,$(GIVEN))

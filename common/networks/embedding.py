@@ -70,7 +70,7 @@ class ExportedEmbedding:
             size_hw=read_size(image_size, stride=1),
             normalisation=Normalisation.read(color, mean, std),
         )
-        self._output = _descriptors(self._network, output)
+        self._output = descriptors(self._network, output)
         _LOG.info(
             "%s: descriptors of %d numbers from the output %s, input %d x %d",
             self._network.path.name,
@@ -123,8 +123,19 @@ def unit_rows(answers: Array) -> NDArray[np.float32]:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def _descriptors(network: PatchNetwork, wanted: str | None) -> int:
-    """The index of the output that holds the descriptors."""
+def descriptors(network: PatchNetwork, wanted: str | None) -> int:
+    """The output that holds the descriptors.
+
+    Args:
+        network: The network, opened.
+        wanted: The option OUTPUT, its name; None or "" for the only one.
+
+    Returns:
+        Its index.
+
+    Raises:
+        StartupError: There is no such output, or it holds something else.
+    """
     ports = network.outputs
     names = [port.name for port in ports]
     if wanted and wanted not in names:

@@ -60,13 +60,31 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   MEAN=0,0,0 STD=1,1,1     what is subtracted from each channel, 0 to 255, and what it is divided by, in that order
   RESIZE=stretch           center, corner or stretch: where the image lies in the network's input
   AS_IS=1                  run Ultralytics' .pt with their package (torch, AGPL-3.0), not exported to ONNX
+  DETECTOR=detector.onnx   the detector in front of a top-down pose network; DETECTOR_CLASSES=cat,dog: which of its classes
+  CODEC=udp                msra, dark, udp or simcc: how a pose network's outputs are decoded, where that can't be found
+  OUTPUT=descriptors       with KIND=reid, the output that describes a picture, where there are several
   IMAGE=photo.jpg          the picture to try the function with
   OUT=path                 where to make the directory; default: serverless/custom/<name>
   REPO=path                make a repository around the function instead: with what it needs, tests, CI and releases
   KIND=tracker             without WEIGHTS: a commented template of a detector, interactor, tracker or reid;
-                           with: a function for a network with the inputs and outputs of OpenCV's VitTrack
+                           with: a function for a network with the inputs and outputs of OpenCV's VitTrack; KIND=reid:
+                           for one that describes pictures, a file or a folder of the Hugging Face hub
 """
-_OF_WEIGHTS = ("TASK", "JOINTS", "EDGES", "LAYOUT", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE", "IMAGE", "AS_IS")
+_OF_SOME = ("OUTPUT", "DETECTOR", "DETECTOR_CLASSES", "CODEC")  # poses and reid
+_OF_WEIGHTS = (
+    "TASK",
+    "JOINTS",
+    "EDGES",
+    "LAYOUT",
+    "IMAGE_SIZE",
+    "COLOR",
+    "MEAN",
+    "STD",
+    "RESIZE",
+    *_OF_SOME,
+    "IMAGE",
+    "AS_IS",
+)
 _KEYS = ("NAME", "WEIGHTS", "KIND", "LABELS", "OUT", "REPO", *_OF_WEIGHTS)
 
 

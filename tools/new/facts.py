@@ -63,6 +63,8 @@ class Facts:
 
     files: tuple[Path, ...]
     """What is copied into the new function's directory: all that belong to the model."""
+    below: Path | None = None
+    """The folder from which on the files keep their places; None: all of them go into the function's directory itself."""
     like: str
     """The path, below serverless/, of the function of the collection that runs such files: the new one takes its
     handler, base image, packages, time limits and options."""
@@ -105,6 +107,14 @@ class Facts:
 
     published: str = ""
     """The model's name on a hub, with its revision; "" for files that are here."""
+
+    def place(self, file: Path) -> Path:
+        """Where one of the files goes, relative to the function's directory.
+
+        Args:
+            file: One of `files`.
+        """
+        return Path(file.name) if self.below is None else file.relative_to(self.below)
 
     @property
     def title(self) -> str:

@@ -73,7 +73,8 @@ def set_memory_limit(folder: Path, limit: str) -> None:
 
 def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:
     for file in facts.files:
-        shutil.copyfile(file, folder / file.name)
+        (folder / facts.place(file)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / facts.place(file))
     like = COLLECTION / facts.like
     spec = read_yaml(like / "function.yaml")["spec"]
     trigger = next(iter(spec["triggers"].values()))
@@ -119,7 +120,7 @@ def _catalog(facts: Facts) -> str:
     for file in facts.files:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        lines += [f"      - path: {json.dumps(file.name)}", f"        sha256: {digest}"]
+        lines += [f"      - path: {json.dumps(facts.place(file).as_posix())}", f"        sha256: {digest}"]
     for fetched in facts.fetched:
         known = {"url": fetched.url, "sha256": fetched.sha256, "size": fetched.size}
         lines.append(f"      - path: {json.dumps(fetched.path)}")

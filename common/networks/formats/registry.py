@@ -13,6 +13,7 @@ from common.networks.formats import (
     mmrotate,
     omz,
     ssd,
+    top_down,
     torchvision_export,
     ultralytics,
     wongkinyiu,
@@ -42,7 +43,7 @@ LAYOUTS = (
     *detr.LAYOUTS,
     ultralytics.CLASSIFY,
 )
-UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS, detr.UNCERTAIN)
+UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS, detr.UNCERTAIN, top_down.ROWS, top_down.HEATMAPS)
 
 
 def find_layout(

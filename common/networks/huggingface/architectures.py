@@ -29,6 +29,8 @@ INSTANCES = (
 )
 SEMANTIC = "ForSemanticSegmentation"  # in the name of every class that gives a class to each pixel
 CLASSIFY = "ForImageClassification"  # in the name of every class that tags images
+POSE = "VitPoseForPoseEstimation"
+"""The class that finds joints in the boxes of a detector."""
 _WORDS = {
     "detect": f"models of {listed([name.partition('For')[0] for name in DETECT], 20)}",
     "segment": f"models of {listed([name.partition('For')[0] for name in INSTANCES], 20)}, and any ...{SEMANTIC}",
@@ -59,7 +61,14 @@ def architecture_error(architecture: str, where: str) -> str:
         architecture: The class of transformers that it was saved from; "" when config.json doesn't say.
         where: What the message calls the model.
     """
+    if architecture == POSE:
+        return (
+            f"{where}: {architecture} finds the joints of what is in a box: it needs a detector in front of it. Use the function "
+            "serverless/pytorch/huggingface/pose, or make one: make new WEIGHTS=folder DETECTOR=detector.onnx"
+        )
     every = "; ".join(f"{task}: {words}" for task, words in _WORDS.items())
+    if architecture.endswith("Model"):
+        every += "; models that describe images: KIND=reid"
     return (
         f"{where}: config.json: architectures: got {architecture or 'nothing'}, which is not served; served are {every}"
     )

@@ -156,15 +156,32 @@ class TransformersEmbedding:
                   self._size_hw[1], self._size_hw[0])  # fmt: skip
 
 
+def check_describes(folder: ModelFolder) -> str:
+    """Checks that a folder's model describes images, by what its config.json says; needs neither torch nor transformers.
+
+    Args:
+        folder: The model's.
+
+    Returns:
+        The name of the model's class in transformers.
+
+    Raises:
+        StartupError: It is for something else.
+    """
+    name = folder.architecture or "AutoModel"
+    if name.endswith(_SERVED) and not any(key in folder.config for key in _DETECTORS):
+        return name
+    raise StartupError(
+        f"{folder.path}: config.json: architectures: expected a model that describes images, such as Dinov2Model, or any "
+        f"...ForImageClassification; got {describe(name)}"
+    )
+
+
 def _describing(folder: ModelFolder) -> Any:
     """The model of a folder without a head, loaded whole. Raises StartupError when it doesn't describe images."""
-    name = folder.architecture or "AutoModel"
-    is_detector = any(key in folder.config for key in _DETECTORS)
-    if not name.endswith(_SERVED) or is_detector or not hasattr(offline_transformers(), name):
-        raise StartupError(
-            f"{folder.path}: config.json: architectures: expected a model that describes images, such as Dinov2Model, or any "
-            f"...ForImageClassification; got {describe(name)}"
-        )
+    name = check_describes(folder)
+    if not hasattr(offline_transformers(), name):
+        raise StartupError(f"{folder.path}: config.json: architectures: transformers has no {name}")
     # Loaded as it was saved, so that every tensor has its place; a classifier's last layers are then left out.
     loaded = folder.load_model(name)
     model = loaded if name.endswith("Model") else loaded.base_model

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from common.errors import StartupError, describe
 from common.networks.engine import PRECISIONS, torch_device
+from common.networks.huggingface.architectures import POSE
 from common.networks.huggingface.folder import ModelFolder
 from common.networks.normalisation import Normalisation, Triple
 from common.networks.top_down.crop import PADDING, BoxCrop
 from common.networks.top_down.decoding import decode_udp, smooth_as_transformers
 from common.protocol import Image
 
-ARCHITECTURE = "VitPoseForPoseEstimation"
 _MOST_AT_ONCE = 16  # parts of an image; bounds the memory of a crowd
 
 
@@ -52,12 +52,12 @@ class VitPose:
         StartupError.check(precision in PRECISIONS, "PRECISION", f"one of {', '.join(PRECISIONS)}", precision)
         StartupError.check(0.5 <= padding <= 4, "PADDING", "a number from 0.5 to 4", padding)
         folder = ModelFolder.open(path)
-        if folder.architecture != ARCHITECTURE:
+        if folder.architecture != POSE:
             raise StartupError(
-                f"{folder.path}: config.json: architectures: expected {ARCHITECTURE}, got {describe(folder.architecture)}"
+                f"{folder.path}: config.json: architectures: expected {POSE}, got {describe(folder.architecture)}"
             )
         self._device = torch_device(device)
-        self._model = folder.load_model(ARCHITECTURE).to(self._device)
+        self._model = folder.load_model(POSE).to(self._device)
         self._dtype = {"f32": None, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
         self._size_hw, self._normalisation = _preparation(folder)
         self._further = self._experts(folder, dataset_index)

@@ -76,8 +76,10 @@ class ExportedPose:
         if (codec == "simcc") != outputs.rows and codec != "auto":
             kind = "rows of scores: CODEC=simcc" if outputs.rows else "heat maps: CODEC=msra, dark or udp"
             raise StartupError(f"CODEC={codec}: the outputs of {network.path} are {kind}, or auto")
-        self._decode = _decoder(outputs, codec, kernel)
-        self._unbiased = codec == "udp"
+        self.codec = ("simcc" if outputs.rows else "msra") if codec == "auto" else codec
+        """How the outputs are decoded: one of CODECS, never auto."""
+        self._decode = _decoder(outputs, self.codec, kernel)
+        self._unbiased = self.codec == "udp"
         self.joints = outputs.joints
         """How many joints it finds."""
         _LOG.info("%s: %d joints from %s; %s", network.path.name, self.joints, outputs.words, network.seen)

@@ -1,10 +1,12 @@
 """Reads model files of every kind: one `Reader` for each, in the order in which they are asked.
 
+    top_down          DETECTOR=...: pose networks behind a detector
     huggingface       folders with config.json and model.safetensors, and names on the Hugging Face hub
     exported          .onnx, OpenVINO's .xml, .torchscript: detectors and classifiers of known output layouts
     checkpoint        YOLOv5's and YOLOv7's own .pt; what any other checkpoint is
     ultralytics       .pt of Ultralytics' package
     vittrack          .onnx, .xml: KIND=tracker, networks like OpenCV's VitTrack
+    embedding         .onnx, .xml, folders of the Hugging Face hub: KIND=reid, networks that describe pictures
 
 To add a kind of files, write a module with a `READER` and list it here; a function of the collection that runs such files
 (`Facts.like`) has to exist.
@@ -16,15 +18,17 @@ from pathlib import Path
 
 from common.errors import StartupError, describe
 from tools.new.facts import Facts, Given
-from tools.new.readers import checkpoint, exported, huggingface, ultralytics, vittrack
+from tools.new.readers import checkpoint, embedding, exported, huggingface, top_down, ultralytics, vittrack
 from tools.new.readers.reader import Reader
 
 READERS: tuple[Reader, ...] = (
+    top_down.READER,
     huggingface.READER,
     exported.READER,
     checkpoint.READER,
     ultralytics.READER,
     vittrack.READER,
+    embedding.READER,
 )
 
 

@@ -1,0 +1,76 @@
+"""Networks that describe pictures, for KIND=reid: an exported file, or a folder of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import StartupError
+from tools.new.facts import Facts, Given
+from tools.new.readers.exported import beside
+from tools.new.readers.reader import Reader
+
+_SUFFIXES = (".onnx", ".xml")
+_CONFIG = "config.json"  # of a folder of the Hugging Face hub
+_PREPARED = ("preprocessor_config.json", "processor_config.json")
+_OPTIONS = ("IMAGE_SIZE", "COLOR", "MEAN", "STD", "OUTPUT")
+
+
+def _recognises(given: Given) -> bool:
+    path = given.path
+    return given.kind == "reid" and (path.is_dir() if path.suffix not in _SUFFIXES else path.exists())
+
+
+def _read(given: Given, workshop: Path) -> Facts:
+    given.refuse("LAYOUT", "RESIZE", "DETECTOR", "CODEC", reason="for a detector, got KIND=reid")
+    return _of_a_folder(given) if (given.path / _CONFIG).is_file() else _of_a_file(given)
+
+
+def _of_a_file(given: Given) -> Facts:
+    from common.networks.embedding import descriptors
+    from common.networks.exported.model import model_file
+    from common.networks.formats.image_input import read_size
+    from common.networks.normalisation import Normalisation
+    from common.networks.patches import PatchNetwork
+
+    settings = given.settings
+    file = model_file(given.path)
+    network = PatchNetwork(
+        file,
+        engine="openvino" if file.suffix == ".xml" else "onnxruntime",
+        size_hw=read_size(settings.get("IMAGE_SIZE"), stride=1),
+        normalisation=Normalisation.read(settings.get("COLOR", "rgb"), settings.get("MEAN"), settings.get("STD")),
+    )
+    descriptors(network, settings.get("OUTPUT"))
+    return Facts(
+        files=(file, *(other for other in beside(file) if other.suffix in (".bin", ".data"))),
+        like="onnx/embedding/reid",
+        options={name: settings[name] for name in _OPTIONS if name in settings},
+        size_hw=network.size_hw,
+    )
+
+
+def _of_a_folder(given: Given) -> Facts:
+    from common.networks.huggingface.embedding import check_describes
+    from common.networks.huggingface.folder import INDEX, ModelFolder
+
+    given.refuse("COLOR", "MEAN", "STD", "OUTPUT", reason="for exported files; the folder says this itself")
+    folder = ModelFolder.open(given.path)
+    check_describes(folder)
+    names = [_CONFIG, *_PREPARED, *([INDEX] if len(folder.files) > 1 else [])]
+    others = [path for name in names if (path := folder.path / name).is_file()]
+    if not any(path.name in _PREPARED for path in others):
+        raise StartupError(f"{folder.path}: {_PREPARED[0]} is missing: it says how pictures are resized and normalised")
+    return Facts(
+        files=(*others, *folder.files),
+        entry="",
+        like="pytorch/huggingface/reid",
+        options={"IMAGE_SIZE": given.settings["IMAGE_SIZE"]} if "IMAGE_SIZE" in given.settings else {},
+    )
+
+
+READER = Reader(
+    "an .onnx or OpenVINO's .xml with a descriptor for each picture, or a folder with config.json and model.safetensors",
+    ("reid",),
+    _recognises,
+    _read,
+)

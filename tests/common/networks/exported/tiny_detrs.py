@@ -225,7 +225,7 @@ def network(name: str) -> tuple[Any, Any]:
     return model, kind.processor(size=dict(kind.size))
 
 
-class _Outputs(nn.Module):
+class NamedOutputs(nn.Module):
     """The outputs that exporters name, in their order."""
 
     def __init__(self, model: Any, names: tuple[str, ...], masked: bool):
@@ -257,7 +257,7 @@ def export(folder: Path, model: Any, processor: Any, *, free: bool = False, mask
     path = folder / "model.onnx"
     write_onnx(
         path,
-        _Outputs(model, names, masked),
+        NamedOutputs(model, names, masked),
         inputs,
         input_names,
         names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from common.errors import StartupError
 from common.networks.engine import Array, Engine, Tensor, open_engine
 from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
+from common.networks.exported.batches import Batches
 from common.networks.formats.detections import Detections
 from common.networks.formats.hub_settings import HubSettings
 from common.networks.formats.image_input import ImageInput, read_size
@@ -83,13 +84,16 @@ class ExportedModel:
         self._settings = HubSettings.beside(self.path)
         self._further = {name: make for layout in layouts for name, make in layout.further_inputs.items()}
         rewritten = (layout.rewrite(self.path) for layout in layouts if layout.rewrite)
-        opened = partial(
+        self._opened = partial(
             open_engine,
             next((content for content in rewritten if content is not None), self.path),
             device=device,
-            engine=engine,
             precision=precision,
             threads=threads,
+        )
+        opened = partial(
+            self._opened,
+            engine=engine,
             example=lambda opened: _example(opened, self._image_input(opened, wanted_hw), self._further),
         )
         try:
@@ -109,7 +113,8 @@ class ExportedModel:
             raise StartupError(f"{self.path}: {error}") from error
         self._preparation = self._prepared(taken or InputOptions())
         self._any_size = self.layout.any_size and self._image.free
-        if self._any_size or self._preparation.placement is Placement.SCALED:
+        self._sizes_differ = self._any_size or self._preparation.placement is Placement.SCALED
+        if self._sizes_differ:
             self._engine = opened(fixed=False)
         if self.metadata.nms:
             _LOG.warning(
@@ -164,6 +169,66 @@ class ExportedModel:
         """
         letterbox = self.fit(image.shape[:2])
         outputs = self.run(self.prepare(image, letterbox))
+        return self._read(outputs, letterbox, threshold, iou, most, agnostic)
+
+    def find_all(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        threshold: float,
+        *,
+        iou: float | None = None,
+        most: int = 300,
+        agnostic: bool = False,
+    ) -> list[Found]:
+        """What `find` finds in each of several images; they are run together where the file allows it.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            threshold: As for `find`.
+            iou: As for `find`.
+            most: As for `find`.
+            agnostic: As for `find`.
+        """
+        batches = self._batches if len(images) > 1 else None
+        if batches is None:
+            return [self.find(image, threshold, iou=iou, most=most, agnostic=agnostic) for image in images]
+        found = []
+        for start in range(0, len(images), batches.size):
+            part = images[start : start + batches.size]
+            letterboxes = [self.fit(image.shape[:2]) for image in part]
+            inputs = [self._alone(image, letterbox) for image, letterbox in zip(part, letterboxes, strict=True)]
+            for outputs, letterbox in zip(batches.run(inputs), letterboxes, strict=True):
+                found.append(self._read(outputs, letterbox, threshold, iou, most, agnostic))
+        return found
+
+    @cached_property
+    def _batches(self) -> Batches | None:
+        """How several images are run together; found out when that is first wanted. None: one by one."""
+        if self._sizes_differ or self._image.axes == "CHW":
+            return None
+        example = _example(self._engine, self._image, self._further)
+        return Batches.of(
+            self._engine,
+            self._image,
+            example,
+            lambda inputs: self._opened(engine="openvino", example=lambda _: inputs, fixed=True),
+        )
+
+    def _alone(self, image: NDArray[np.uint8], letterbox: Letterbox) -> list[Array]:
+        """The network's inputs for an image as one of a batch."""
+        taken = replace(self._image, batch=1)
+        planes = self._preparation.planes(image, letterbox, taken.channels, taken.dtype)
+        return _inputs(self._engine.inputs, taken, taken.filled(planes), letterbox, self.layout.further_inputs)
+
+    def _read(
+        self,
+        outputs: Sequence[Array],
+        letterbox: Letterbox,
+        threshold: float,
+        iou: float | None,
+        most: int,
+        agnostic: bool,
+    ) -> Found:
         detections = self.layout.detect(
             outputs, self.dimensions, letterbox.size_hw, threshold, iou=iou, most=most, agnostic=agnostic
         )

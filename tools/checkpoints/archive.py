@@ -101,6 +101,7 @@ class _ZipStorages:
         assert archive.fp is not None
         self._file_size = archive.fp.seek(0, 2)
         self._left = self._file_size  # bytes to read; entries that overlap could hold far more than the file
+        self._counted: set[str] = set()
         byteorder = f"{self._folder}byteorder"
         self._order = ">" if byteorder in self._entries and self._read(byteorder, 16) == b"big" else "<"
         self._stored: dict[str, Storage] = {}
@@ -140,7 +141,9 @@ class _ZipStorages:
             raise BadCheckpoint(f"the file is damaged or cut off: {name[:80]!r} is larger than the file")
         if entry.file_size > most:
             raise BadCheckpoint(f"{name[:80]!r} has {entry.file_size:,} bytes, expected {most:,} at most")
-        self._left -= entry.file_size
+        if name not in self._counted:
+            self._counted.add(name)
+            self._left -= entry.file_size
         if self._left < 0:
             raise BadCheckpoint("the entries of the archive overlap: together they are larger than the file")
         try:

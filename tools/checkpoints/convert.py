@@ -67,7 +67,7 @@ def to_onnx(path: Path, target: Path, size_hw: tuple[int, int] | None = None) ->
 
 def _write(network: Network, target: Path, size_hw: tuple[int, int]) -> Converted:
     family = "YOLOv7" if network.yolov7 else "YOLOv5"
-    layout = "classify" if network.task == "classify" else family.lower()
+    layout = family.lower()
     licence = "GPL-3.0" if network.yolov7 else "AGPL-3.0"
     image = Value("images", (1, 3, *size_hw))
     graph = Graph(PARTS)
@@ -78,7 +78,7 @@ def _write(network: Network, target: Path, size_hw: tuple[int, int]) -> Converte
         "names": repr(dict(enumerate(network.names))),
         "stride": str(network.stride),
         "imgsz": repr(list(size_hw)),
-        "layout": layout,
+        "output_layout": layout,
     }
     if network.task == "classify":
         metadata["task"] = network.task

@@ -61,13 +61,17 @@ PLAIN_DATA = frozenset(
 """Names of plain data: harmless wherever they are called."""
 
 _ULTRALYTICS = re.compile(
-    r"ultralytics\.nn\.(modules|tasks)(\.\w+)*\.[A-Z]\w+|ultralytics\.utils\.IterableSimpleNamespace"
-    r"|ultralytics\.utils\.loss\.\w+|ultralytics\.utils\.tal\.[A-Z]\w+|torch\.nn\.modules\.\w+\.[A-Z]\w+"
+    r"ultralytics\.(yolo\.)?(nn\.modules(\.\w+)?|nn\.tasks|utils|utils\.loss|utils\.tal|data\.augment)\.[A-Z]\w+"
+    r"|ultralytics\.(yolo\.)?utils\.loss\.v8\w+Loss|torch\.nn\.modules\.\w+\.[A-Z]\w+"
     r"|torchvision\.transforms\.\w+\.[A-Z]\w+|torch\.nn\.parallel\.\w+\.[A-Z]\w+"
 )
 _DANGEROUS = re.compile(
     r"torch\.(load|hub|jit|ops|package|utils|classes|multiprocessing|distributed|_dynamo|_inductor)\b.*|numpy\.(testing|f2py|distutils|ctypeslib)\b.*"
     r"|(dill|cloudpickle|joblib\.\w*load\w*|pip|setuptools|pkg_resources|distutils|IPython|requests|urllib3|nt|posix)\b.*"
+)
+_HARMLESS = re.compile(  # parts of the standard library that networks are saved with; alone they can't do harm
+    r"(functools\.partial|math|enum|collections|decimal|fractions|uuid|ipaddress|random|dataclasses|zoneinfo|typing|abc)\b.*"
+    r"|types\.SimpleNamespace|re\._compile|operator\.itemgetter|logging\.(Logger|getLogger|RootLogger)"
 )
 _METHODS = ("forward", "fuseforward", "forward_fuse")
 
@@ -98,7 +102,11 @@ def dangerous(names: Iterable[str]) -> list[str]:
     Args:
         names: That are not allowed.
     """
-    return [name for name in names if name.partition(".")[0] in _STANDARD or _DANGEROUS.fullmatch(name)]
+    return [
+        name
+        for name in names
+        if _DANGEROUS.fullmatch(name) or (name.partition(".")[0] in _STANDARD and not _HARMLESS.fullmatch(name))
+    ]
 
 
 def _without_lookups(names: list[str], content: Content) -> list[str]:

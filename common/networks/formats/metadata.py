@@ -76,7 +76,7 @@ class Metadata:
             channels=channels if isinstance(channels, int) else 3,
             joints=(joints[0], joints[1]) if _is_pair(joints) else None,
             joint_names=_joint_names(_literal(texts.get("kpt_names"))),
-            layout=texts.get("layout") or None,
+            layout=texts.get("output_layout") or None,
             detection_output=_detection_output(_literal(texts.get(DETECTION_OUTPUT))),
         )
 

@@ -34,6 +34,8 @@ class Placement(Enum):
     """Whole, its proportions kept, filling an input whose size follows from `Preparation.edges`."""
     CROPPED = auto()
     """Only its middle, filling the input, as classifiers take it."""
+    SQUARE = auto()
+    """Only its middle square, filling the input; resized with OpenCV, after the cut, as YOLOv5's classifiers take it."""
 
 
 _UNSCALED = ((0, 0, 0), (1, 1, 1))
@@ -130,8 +132,9 @@ class Preparation:
         """
         import cv2
 
-        if self.placement is Placement.CROPPED:
-            pixels, inside = _center_crop(image, letterbox.size_hw), (slice(None), slice(None))
+        if self.placement in (Placement.CROPPED, Placement.SQUARE):
+            crop = _center_crop if self.placement is Placement.CROPPED else _center_square
+            pixels, inside = crop(image, letterbox.size_hw), (slice(None), slice(None))
         else:
             inside = np.s_[:, :]
             if self.resampling is not None and letterbox.inner_hw != letterbox.image_hw:
@@ -179,3 +182,14 @@ def _center_crop(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[
     picture = PillowImage.fromarray(image).resize(scaled_hw[::-1], PillowImage.Resampling.BILINEAR)
     top, left = round((scaled_hw[0] - size_hw[0]) / 2), round((scaled_hw[1] - size_hw[1]) / 2)
     return np.asarray(picture)[top : top + size_hw[0], left : left + size_hw[1]]
+
+
+def _center_square(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle square of an image, resized without averaging."""
+    import cv2
+
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    return np.asarray(cv2.resize(square, size_hw[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)

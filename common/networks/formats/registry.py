@@ -42,6 +42,7 @@ LAYOUTS = (
     *torchvision_export.LAYOUTS,
     *detr.LAYOUTS,
     ultralytics.CLASSIFY,
+    yolov5.CLASSIFY,
 )
 UNREADABLE = (wongkinyiu.TENSORRT, wongkinyiu.UNDECODED_MAPS, detr.UNCERTAIN, top_down.ROWS, top_down.HEATMAPS)
 
@@ -73,7 +74,8 @@ def find_layout(
             raise StartupError(f"{unreadable.remedy}. Seen: {file}")
     if file.metadata.task not in (None, *TASKS):
         raise StartupError(f"the model's task is {file.metadata.task}; served here: {', '.join(TASKS)}")
-    wanted = [layout for layout in layouts if hints.layout in (None, layout.name)]
+    chosen = hints.layout or (file.metadata.layout if file.metadata.layout in names else None)
+    wanted = [layout for layout in layouts if chosen in (None, layout.name)]
     fitting = [(layout, dimensions) for layout in wanted if (dimensions := _match(layout, file)) is not None]
     problems = [
         None if outputs is None else _problem(layout, dimensions, file, outputs) for layout, dimensions in fitting

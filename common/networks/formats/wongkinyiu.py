@@ -18,6 +18,7 @@ from common.networks.formats.yolov5 import TASKS, match_rows, read_rows
 
 
 def _match_rows(task: str, file: Signature) -> Dimensions | None:
+    # Their exporters write no class names.
     said = file.metadata.layout == "yolov7" or not file.metadata.names
     return match_rows(task, file) if file.by_hand or said else None
 

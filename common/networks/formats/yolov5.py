@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from common.networks.engine import Array
+from common.networks.formats import ultralytics
 from common.networks.formats.detections import Candidates
 from common.networks.formats.layout import OutputLayout, Suppression
 from common.networks.formats.nms import nms
+from common.networks.formats.preparation import Placement, Preparation
 from common.networks.formats.signature import Dimensions, Signature
 
 TASKS = ("detect", "segment")
@@ -48,8 +51,7 @@ def read_rows(outputs: Sequence[Array], dimensions: Dimensions) -> Candidates:
 
 def _match(task: str, file: Signature) -> Dimensions | None:
     # This exporter writes the class names; those of YOLOv7 and YOLOR write nothing.
-    said = file.metadata.layout in (None, "yolov5") and file.metadata.names
-    return match_rows(task, file) if file.by_hand or said else None
+    return match_rows(task, file) if file.by_hand or file.metadata.names else None
 
 
 ROWS = tuple(
@@ -62,4 +64,19 @@ ROWS = tuple(
         suppression=Suppression(nms, iou=0.45),
     )
     for task in TASKS
+)
+
+
+def _match_classify(file: Signature) -> Dimensions | None:
+    # Its exporter's own files give logits and don't say what they are: these are from `tools.checkpoints`.
+    said = file.by_hand or file.metadata.layout == "yolov5"
+    return ultralytics.CLASSIFY.match(file) if said else None
+
+
+CLASSIFY = replace(
+    ultralytics.CLASSIFY,
+    name="yolov5",
+    outputs="(1, classes): probabilities; YOLOv5's classifiers by make new",
+    match=_match_classify,
+    preparation=Preparation(placement=Placement.SQUARE),
 )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +20,7 @@ from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from tests.tools.checkpoints import torch_yolo as yolo
 from tools.checkpoints.convert import to_onnx
+from tools.collection import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 NAMES = ["cat", 'dog\'s "bone"', "Löwe"]
@@ -167,14 +171,19 @@ def test_yolov5_classifies(tmp_path: Path) -> None:
     layers = [(-1, yolo.Conv(3, 8, 3, 4)), (-1, yolo.C3(8)), (-1, yolo.Classify(3, 8))]
     model = yolo.spread(yolo.ClassificationModel(layers, NAMES))
     path = yolo.save(model, tmp_path / "best.pt", ema=None, opt={"imgsz": 64})
-    assert to_onnx(path, tmp_path / "best.onnx").layout == "classify"
+    assert to_onnx(path, tmp_path / "best.onnx").layout == "yolov5"
     # As upstream's predictions: the colours normalised before, the probabilities made behind the network.
     mean, deviation = (np.array(v, np.float32)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     expected = torch.softmax(torch.from_numpy(yolo.answer(model, (IMAGE - mean) / deviation)[0]), 1).numpy()
     assert expected.max() - expected.min() > 0.1
     np.testing.assert_allclose(run(tmp_path / "best.onnx")[0], expected, atol=1e-5)
     opened = ExportedModel(tmp_path / "best.onnx", engine="onnxruntime")
-    assert (opened.layout.name, opened.names) == ("classify", tuple(NAMES))
+    assert (opened.layout.name, opened.layout.task, opened.names) == ("yolov5", "classify", tuple(NAMES))
+    # The middle square of a picture, resized without averaging.
+    picture = np.random.default_rng(2).integers(0, 255, (90, 131, 3), np.uint8)
+    planes = opened.prepare(picture, opened.fit((90, 131)))[0]
+    square = cv2.resize(picture[:, 20:110], (64, 64), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(planes[0].transpose(1, 2, 0) * 255, square, atol=0.01)
 
 
 @pytest.mark.parametrize("kind", [yolo.IDetect, yolo.IAuxDetect])
@@ -276,3 +285,15 @@ def test_a_module_inside_of_itself_ends(tmp_path: Path) -> None:
 def test_a_network_that_grows_without_end(tmp_path: Path) -> None:
     grown = [(-1, nn.Upsample(scale_factor=8)) for _ in range(20)]
     assert "larger than any that is known" in refused(detector(*grown), tmp_path)
+
+
+def test_torch_is_not_needed(tmp_path: Path) -> None:
+    path = yolo.save(levels(yolo.Segment(3, CHANNELS, STRIDES)), tmp_path / "best.pt")
+    code = (
+        "import sys; from pathlib import Path; sys.modules['torch'] = None; sys.modules['ultralytics'] = None\n"
+        "import tools.new.readers.checkpoint; from tools.checkpoints.convert import to_onnx\n"
+        "print(to_onnx(Path(sys.argv[1]), Path(sys.argv[2])).task)"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "best.onnx")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "segment\n", done.stderr

@@ -48,7 +48,8 @@ _MEGAPIXELS = 24.0  # of the image with which a function's memory is measured
 _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new NAME=... [...]
 
   NAME=my-detector         the function's name: lower-case letters, digits, dashes
-  WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .torchscript, Ultralytics' .pt
+  WEIGHTS=best.onnx        a model: .onnx, an OpenVINO .xml or its folder, .torchscript, the .pt of
+                           Ultralytics, YOLOv5 or YOLOv7
   WEIGHTS=org/name[@rev]   a model of transformers on the Hugging Face hub, or a folder with its config.json and model.safetensors
   TASK=segment             detect, segment, pose, obb or classify, where the file doesn't say
   LABELS=cat,dog           class names, or a file of them (classes.txt, data.yaml, JSON, ...), where the file has none

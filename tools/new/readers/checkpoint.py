@@ -39,7 +39,8 @@ def _read(given: Given, workshop: Path) -> Facts:
     if given.hints.task not in (None, converted.task):
         raise StartupError(f"TASK: the file's task is {converted.task}, got {describe(given.hints.task)}")
     facts = read_exported(target, given)
-    return replace(facts, options={}, licence=_LICENCES[converted.licence])
+    note = f"Converted from {given.path.name}, a checkpoint of {converted.what}, without running its code."
+    return replace(facts, options={}, licence=_LICENCES[converted.licence]).noted(note)
 
 
 READER = Reader("YOLOv5's or YOLOv7's own .pt", ("detector",), _recognises, _read)

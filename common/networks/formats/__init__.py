@@ -18,7 +18,6 @@ To add a layout, write an `OutputLayout` in the module of its family:
   another layout has outputs of the same shapes, something else must rule that one out.
 - `read` points at boxes, scores and classes in the outputs. Thresholds, the conversion of the boxes and the suppression of
   overlaps follow from the object's other fields; at start the values are checked on an example.
-
 - `preparation` says how an image becomes the input; `prepare_for` where files of the kind differ, or say nothing.
 
 Then list it in `registry` and in the table of serverless/onnx/yolo/README.md, and add a case to

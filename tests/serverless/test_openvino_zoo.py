@@ -18,6 +18,7 @@ from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.embedding import ExportedEmbedding
 from common.networks.exported.handler import ExportedDetector
+from common.networks.loader import load_handler_class
 from common.networks.weights import read_catalog
 from common.vision.mask import flat_to_mask, mask_to_bitmap, outline_to_mask
 from tests.common.networks.onnx_files import constant_model
@@ -81,6 +82,18 @@ def test_faces_with_their_attributes(monkeypatch: pytest.MonkeyPatch, face_netwo
     assert attributes(second) == {"age": "65", "gender": "male", "emotion": "surprise"}
     # A square around the third ends at the image: the face fills more of it.
     assert attributes(third) == {"age": "50", "gender": "female", "emotion": "surprise"}
+
+
+def test_several_images_at_once(face_networks: Path) -> None:
+    handler = load_handler_class(FACES)(FunctionConfig.load(FACES), model_path=str(face_networks))
+    upside_down = np.ascontiguousarray(faces()[::-1])
+    images = [faces(), np.zeros((200, 300, 3), np.uint8), upside_down]
+    together = handler.infer_batch(images, 0.3)
+    for image, shapes in zip(images, together, strict=True):
+        alone = handler.infer(image, 0.3)
+        assert [shape.box_xyxy for shape in shapes] == [shape.box_xyxy for shape in alone]
+        assert [shape.attributes for shape in shapes] == [shape.attributes for shape in alone]
+    assert len(together[0]) == 4 and not together[1]
 
 
 def test_the_crop_can_be_the_face_alone(monkeypatch: pytest.MonkeyPatch, face_networks: Path) -> None:

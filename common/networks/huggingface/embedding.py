@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from common.errors import StartupError, describe
 from common.networks.embedding import unit_rows
 from common.networks.engine import PRECISIONS, torch_device
 from common.networks.formats.image_input import read_size
-from common.networks.huggingface.folder import ModelFolder
+from common.networks.huggingface.folder import ModelFolder, architecture
 from common.networks.huggingface.library import offline_transformers
 from common.networks.runtime import threads_per_worker
 from common.networks.weights import locate
@@ -156,11 +156,12 @@ class TransformersEmbedding:
                   self._size_hw[1], self._size_hw[0])  # fmt: skip
 
 
-def check_describes(folder: ModelFolder) -> str:
-    """Checks that a folder's model describes images, by what its config.json says; needs neither torch nor transformers.
+def check_describes(config: Mapping[str, Any], where: str) -> str:
+    """Checks that a model describes images, by what its config.json says; needs neither torch nor transformers.
 
     Args:
-        folder: The model's.
+        config: The content of that file.
+        where: What a message calls the model.
 
     Returns:
         The name of the model's class in transformers.
@@ -168,18 +169,18 @@ def check_describes(folder: ModelFolder) -> str:
     Raises:
         StartupError: It is for something else.
     """
-    name = folder.architecture or "AutoModel"
-    if name.endswith(_SERVED) and not any(key in folder.config for key in _DETECTORS):
+    name = architecture(config) or "AutoModel"
+    if name.endswith(_SERVED) and not any(key in config for key in _DETECTORS):
         return name
     raise StartupError(
-        f"{folder.path}: config.json: architectures: expected a model that describes images, such as Dinov2Model, or any "
+        f"{where}: config.json: architectures: expected a model that describes images, such as Dinov2Model, or any "
         f"...ForImageClassification; got {describe(name)}"
     )
 
 
 def _describing(folder: ModelFolder) -> Any:
     """The model of a folder without a head, loaded whole. Raises StartupError when it doesn't describe images."""
-    name = check_describes(folder)
+    name = check_describes(folder.config, str(folder.path))
     if not hasattr(offline_transformers(), name):
         raise StartupError(f"{folder.path}: config.json: architectures: transformers has no {name}")
     # Loaded as it was saved, so that every tensor has its place; a classifier's last layers are then left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from common.config import FunctionConfig
 from common.errors import StartupError
 from tests.common.networks.computed_files import mean_colours
 from tests.common.networks.onnx_files import constant_model
+from tests.hub_server import hub_server
 from tests.serverless import reid_scenes as scenes
 from tools.check import check_function
 from tools.collection import ROOT
@@ -52,6 +54,24 @@ def test_a_function_of_a_folder(tmp_path: Path) -> None:
     before, boxes = scenes.frame(1, scenes.things(1, 3), np.arange(3))
     reply = LoadedFunction(folder, unique=True)(scenes.request(before, before, boxes, boxes))
     assert reply.json() == [0, 1, 2]
+
+
+def test_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, architecture in (("dinov2-small", "Dinov2Model"), ("detr", "DetrForObjectDetection")):
+        (folder := tmp_path / "hub" / "facebook" / name).mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+        (folder / "preprocessor_config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"weights")
+    with hub_server(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        facts = read_model(Given("facebook/dinov2-small", "reid"), tmp_path)
+        assert {file.path for file in facts.fetched} == {"config.json", "preprocessor_config.json", "model.safetensors"}
+        assert all(file.sha256 or file.size for file in facts.fetched) and hub.commit in (facts.fetched[0].url or "")
+        assert (facts.like, facts.published) == ("pytorch/huggingface/reid", f"facebook/dinov2-small@{hub.commit[:7]}")
+        with pytest.raises(StartupError, match="expected a model that describes images"):
+            read_model(Given("facebook/detr", "reid"), tmp_path)
+        with pytest.raises(StartupError, match="COLOR: for exported files"):
+            read_model(Given("facebook/dinov2-small", "reid", settings={"COLOR": "bgr"}), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["detector", "maps", "two outputs", "cut", "text", "pickle", "folder", "free size"])

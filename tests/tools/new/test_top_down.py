@@ -146,6 +146,8 @@ def test_a_folder_of_vitpose(files: dict[str, str], tmp_path: Path) -> None:
     (folder := tmp_path / "function").mkdir()
     write_function(folder, Plan("mine", "detector", labels, {}, facts))
     assert scenes.ask(LoadedFunction(folder, unique=True), scenes.figures(1)[0], 0.99) == []  # it starts and answers
+    with pytest.raises(StartupError, match="finds the joints of what is in a box: it needs a detector in front of it"):
+        read_model(Given(str(tmp_path / "vitpose"), "detector"), tmp_path)
     for changed, message in (
         ({"DETECTOR": str(tmp_path / "vitpose")}, "DETECTOR: .*VitPoseForPoseEstimation"),
         ({"WEIGHTS": str(tmp_path / "rtdetr")}, "expected a model of VitPoseForPoseEstimation with a DETECTOR"),

@@ -5,23 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import StartupError
+from common.networks.huggingface.folder import check_no_code
 from tools.new.facts import Facts, Given
+from tools.new.hub import is_hub_name, read_published
 from tools.new.readers.exported import beside
+from tools.new.readers.huggingface import licence_of
 from tools.new.readers.reader import Reader
 
 _SUFFIXES = (".onnx", ".xml")
 _CONFIG = "config.json"  # of a folder of the Hugging Face hub
 _PREPARED = ("preprocessor_config.json", "processor_config.json")
-_OPTIONS = ("IMAGE_SIZE", "COLOR", "MEAN", "STD", "OUTPUT")
+_OF_FILES = ("COLOR", "MEAN", "STD", "OUTPUT")
+_OPTIONS = ("IMAGE_SIZE", *_OF_FILES)
 
 
 def _recognises(given: Given) -> bool:
     path = given.path
-    return given.kind == "reid" and (path.is_dir() if path.suffix not in _SUFFIXES else path.exists())
+    if given.kind != "reid":
+        return False
+    if not path.exists():
+        return is_hub_name(given.weights)
+    return path.is_dir() or path.suffix in _SUFFIXES
 
 
 def _read(given: Given, workshop: Path) -> Facts:
     given.refuse("LAYOUT", "RESIZE", "DETECTOR", "CODEC", reason="for a detector, got KIND=reid")
+    if not given.path.exists():
+        return _of_the_hub(given)
     return _of_a_folder(given) if (given.path / _CONFIG).is_file() else _of_a_file(given)
 
 
@@ -53,9 +63,9 @@ def _of_a_folder(given: Given) -> Facts:
     from common.networks.huggingface.embedding import check_describes
     from common.networks.huggingface.folder import INDEX, ModelFolder
 
-    given.refuse("COLOR", "MEAN", "STD", "OUTPUT", reason="for exported files; the folder says this itself")
+    given.refuse(*_OF_FILES, reason="for exported files; the folder says this itself")
     folder = ModelFolder.open(given.path)
-    check_describes(folder)
+    check_describes(folder.config, str(folder.path))
     names = [_CONFIG, *_PREPARED, *([INDEX] if len(folder.files) > 1 else [])]
     others = [path for name in names if (path := folder.path / name).is_file()]
     if not any(path.name in _PREPARED for path in others):
@@ -64,12 +74,36 @@ def _of_a_folder(given: Given) -> Facts:
         files=(*others, *folder.files),
         entry="",
         like="pytorch/huggingface/reid",
-        options={"IMAGE_SIZE": given.settings["IMAGE_SIZE"]} if "IMAGE_SIZE" in given.settings else {},
+        options=_size(given),
     )
 
 
+def _of_the_hub(given: Given) -> Facts:
+    from common.networks.huggingface.embedding import check_describes
+
+    given.refuse(*_OF_FILES, reason="for exported files; the model's folder says this itself")
+    model = read_published(given.weights)
+    check_no_code(model.config, f"{model.title}: {_CONFIG}")
+    check_describes(model.config, model.title)
+    if not any(file.path in _PREPARED for file in model.files):
+        raise StartupError(f"{model.title}: {_PREPARED[0]} is missing: it says how pictures are resized and normalised")
+    return Facts(
+        files=(),
+        fetched=model.files,
+        entry="",
+        published=model.title,
+        licence=licence_of(model),
+        like="pytorch/huggingface/reid",
+        options=_size(given),
+    )
+
+
+def _size(given: Given) -> dict[str, str]:
+    return {"IMAGE_SIZE": given.settings["IMAGE_SIZE"]} if "IMAGE_SIZE" in given.settings else {}
+
+
 READER = Reader(
-    "an .onnx or OpenVINO's .xml with a descriptor for each picture, or a folder with config.json and model.safetensors",
+    "an .onnx or OpenVINO's .xml with a descriptor for each picture, a folder with config.json and model.safetensors, or its name on the Hugging Face hub",
     ("reid",),
     _recognises,
     _read,

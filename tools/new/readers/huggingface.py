@@ -74,7 +74,7 @@ def _read_hub(given: Given) -> Facts:
         fetched=(*model.files, *(model.others[name] for name in text if name in model.others)),
         entry="",
         published=model.title,
-        licence=_licence(model),
+        licence=licence_of(model),
         **_described(model.config, task, where),
     )
 
@@ -107,7 +107,12 @@ def _reads_text(config: Mapping[str, Any]) -> bool:
     return architecture(config).startswith("OneFormer")
 
 
-def _licence(model: PublishedModel) -> str:
+def licence_of(model: PublishedModel) -> str:
+    """The licence of a model on the hub, as a sentence.
+
+    Args:
+        model: What the hub says about it.
+    """
     gated = " It is gated: whoever fetches it has to accept its terms first." if model.gated else ""
     return (f"{model.licence}, by its page on the hub." if model.licence else UNKNOWN_LICENCE) + gated
 

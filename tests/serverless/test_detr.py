@@ -10,12 +10,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
 from common.errors import StartupError
+from common.networks.exported.model import ExportedModel
 from common.networks.formats.coco import COCO_CATEGORIES
 from common.vision.mask import flat_to_mask, mask_to_bitmap
 from tests.common.networks.exported.test_foreign_files import upstream_rtdetr
@@ -121,6 +123,19 @@ def test_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = upstream_rtdetr(tmp_path / "m.onnx")  # class 1 with 0.9 in a quarter
     (found,) = ask(model, monkeypatch).json()
     assert (found["label"], found["confidence"], found["points"]) == ("bicycle", "0.9000", [32, 32, 96, 64])
+
+
+@pytest.mark.parametrize("backbone", ["hgnetv2", "dinov3"])
+def test_upstream_with_the_values_that_its_backbone_takes(tmp_path: Path, backbone: str) -> None:
+    path = upstream_rtdetr(tmp_path / "m.onnx")
+    file = onnx.load(str(path))
+    file.graph.node[0].name = f"/model/backbone/{backbone}/blocks.0/Cast"
+    onnx.save(file, str(path))
+    model = ExportedModel(path, engine="onnxruntime")
+    pixels, sizes = model.prepare(IMAGE, model.fit(IMAGE.shape))
+    expected = [100 / 255] * 3 if backbone == "hgnetv2" else [-0.4054, -0.2850, -0.0615]
+    np.testing.assert_allclose(pixels[0, :, 5, 5], expected, atol=1e-3)
+    assert sizes.tolist() == [[64, 64]]
 
 
 def test_rfdetr_has_the_categories_of_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ beside them do (`hub_settings`), or options set by hand.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -144,6 +145,7 @@ def _pixel_mask(letterbox: Letterbox, port: Tensor) -> Array:
 
 
 _STRETCHED = Preparation(placement=Placement.STRETCHED, resampling=PillowImage.Resampling.BILINEAR)
+_NORMALISED = replace(_STRETCHED, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
 _SOFTMAX = tuple(
     OutputLayout(
         name="detr",
@@ -207,6 +209,12 @@ def _read_upstream(outputs: Sequence[Array], dimensions: Dimensions) -> Candidat
     return Candidates(boxes=boxes, scores=scores, classes=labels)
 
 
+def _prepare_upstream(model: Path) -> Preparation:
+    """DEIMv2's networks whose backbone is DINOv3, after which the file names its parts, take normalised values."""
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _NORMALISED if content.find(b"/dinov3/") >= 0 else _STRETCHED
+
+
 UPSTREAM = OutputLayout(
     name="rtdetr-upstream",
     task="detect",
@@ -215,6 +223,7 @@ UPSTREAM = OutputLayout(
     read=_read_upstream,
     box_format="xyxy",
     preparation=_STRETCHED,
+    prepare_for=_prepare_upstream,
     # Boxes come in pixels of the image whose size the network is told: here its input.
     further_inputs={"orig_target_sizes": lambda letterbox, port: np.array([letterbox.size_hw[::-1]], port.dtype)},
 )
@@ -246,7 +255,7 @@ RFDETR = tuple(
         name="rfdetr",
         outputs="dets (1, N, 4): centre, size, normalised; labels (1, N, classes): logits; masks; of the package rfdetr",
         match=partial(_match_rfdetr, layout.task),
-        preparation=replace(_STRETCHED, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION),
+        preparation=_NORMALISED,
         prepare_for=None,
         further_inputs={},
         optional_inputs=frozenset(),

@@ -11,6 +11,7 @@
     detections, nms                             from the network's outputs to detections
     masks, box_masks, full_masks                their masks: from prototypes, pasted into boxes, of the whole input
     rotated_graph                               MMRotate's files, cut before an operation that ONNX Runtime lacks
+    coco                                        the numbers of COCO's categories
 
 To add a layout, write an `OutputLayout` in the module of its family:
 

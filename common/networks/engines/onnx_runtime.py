@@ -57,6 +57,11 @@ class OnnxRuntimeEngine:
             )
         where = f"CPU, {threads} threads" if cuda is None else f"{'TensorRT' if tensorrt else 'CUDA'} device {cuda}"
         self.description = f"ONNX Runtime {ort.__version__} on {where}"
+        ports = [*self._session.get_inputs(), *self._session.get_outputs()]
+        if odd := [port for port in ports if not port.type.startswith("tensor(")]:
+            raise StartupError(
+                f"{model_name(model)}: expected inputs and outputs that are tensors, got {odd[0].name}: {odd[0].type}"
+            )
         self.inputs = tuple(_onnx_tensor(port) for port in self._session.get_inputs())
         self.outputs = tuple(_onnx_tensor(port) for port in self._session.get_outputs())
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)

@@ -165,7 +165,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
             {"WEIGHTS": "photo.jpg"},
             r"WEIGHTS: expected \.onnx, OpenVINO's \.xml .*; Ultralytics' \.pt, .*; got the text 'photo\.jpg'",
         ),
-        ({"WEIGHTS": "text.onnx"}, r"text\.onnx: ONNX Runtime can't load it"),
+        ({"WEIGHTS": "text.onnx"}, r"text\.onnx: this is a text file"),
         (
             {"WEIGHTS": "unknown.onnx"},
             r"fit none of the layouts .*a handler of its own \(make new NAME=<name> KIND=detector",

@@ -222,19 +222,28 @@ WRONG: dict[str, tuple[Maker, str]] = {
     "scores over 1": (values(7.0), r"for an example image"),
     # Files that are damaged, or something else.
     "a part of an ONNX file": (part_of("detect.onnx", "cut.onnx"), r"cut\.onnx: ONNX Runtime can't load it"),
-    "an empty ONNX file": (content("empty.onnx", b""), r"empty\.onnx: .*"),
-    "a text": (content("text.onnx", b"no model"), r"text\.onnx: ONNX Runtime can't load it"),
-    "a web page": (content("page.onnx", HTML), r"page\.onnx: .*"),
-    "a pointer to a large file": (content("pointer.onnx", LFS), r"pointer\.onnx: .*"),
+    "an empty ONNX file": (content("empty.onnx", b""), r"empty\.onnx: this is empty; copy or download it again"),
+    "a text": (content("text.onnx", b"no model"), r"text\.onnx: this is a text file"),
+    "a web page": (content("page.onnx", HTML), r"page\.onnx: this is a web page"),
+    "a pointer to a large file": (content("pointer.onnx", LFS), r"pointer\.onnx: this is a pointer of Git LFS"),
     "an ONNX file without its weights": (external, r"large\.onnx: ONNX Runtime can't load it: .*large\.onnx\.data"),
     "an .xml without its .bin": (openvino(None), r"model\.bin, which holds the weights, is missing"),
     "an .xml with a part of its .bin": (openvino(b"\0" * 100), r"model\.xml: OpenVINO can't"),
     "annotations of an image": (annotations, r"image1\.xml: OpenVINO can't load it"),
-    "a photograph": (content("photo.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"), r"WEIGHTS: expected .*\.onnx.*got the text"),
-    "a model of Keras": (content("model.h5", b"\x89HDF\r\n\x1a\n"), r"WEIGHTS: expected .*\.onnx"),
-    "a model of TensorFlow Lite": (content("model.tflite", b"\x1c\0\0\0TFL3"), r"WEIGHTS: expected .*\.onnx"),
-    "an engine of TensorRT": (content("best.engine", b"ftrt\0\0\0\0"), r"WEIGHTS: expected .*\.onnx"),
-    "a zip with the model inside": (archive("model.zip", "best.onnx"), r"WEIGHTS: expected .*\.onnx|zip"),
+    "a photograph": (
+        content("photo.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF"),
+        r"WEIGHTS: expected .*\.onnx.*: a JPEG picture",
+    ),
+    "a model of Keras": (content("model.h5", b"\x89HDF\r\n\x1a\n"), r"got the text .*: an HDF5 file"),
+    "a model of TensorFlow Lite": (
+        content("model.tflite", b"\x1c\0\0\0TFL3"),
+        r"got the text .*: a TensorFlow Lite model",
+    ),
+    "an engine of TensorRT": (content("best.engine", b"ftrt\0\0\0\0"), r"got the text .*: an engine of TensorRT"),
+    "a zip with the model inside": (
+        archive("model.zip", "best.onnx"),
+        r"got the text .*: a zip archive \(best\.onnx\)",
+    ),
     # Checkpoints.
     "an empty .pt": (content("best.pt", b""), r"best\.pt: .*empty"),
     "a text called .pt": (content("best.pt", b"no model"), r"best\.pt: this is .*"),
@@ -302,7 +311,6 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(
     said = run(capsys, "NAME=wrong", f"WEIGHTS={path}", f"OUT={tmp_path / 'some/where/wrong'}")
 
     assert re.search(message, said), said
-    print("MSG", name, "::", said)
     assert sorted(tmp_path.rglob("*")) == before and not (tmp_path / "ran").exists()
     assert not (ROOT / "out/new/wrong.png").exists()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import StartupError, describe
+from tools.checkpoints.identify import identify
 from tools.new.facts import Facts, Given
 from tools.new.readers import checkpoint, embedding, exported, huggingface, top_down, ultralytics, vittrack
 from tools.new.readers.reader import Reader
@@ -57,6 +58,7 @@ def read_model(given: Given, workshop: Path) -> Facts:
         raise StartupError(
             f"KIND={given.kind}: a model file becomes a function of kind {' or '.join(served)}; leave out WEIGHTS for a template"
         )
+    seen = f": {identify(given.path).verdict.what}" if given.path.is_file() else ""
     fitting = [reader.files for reader in READERS if given.kind in reader.kinds]
     kinds = f"KIND={given.kind}: " if given.kind != "detector" else ""
-    raise StartupError(f"WEIGHTS: {kinds}expected {'; '.join(fitting)}; got {describe(given.path.name)}")
+    raise StartupError(f"WEIGHTS: {kinds}expected {'; '.join(fitting)}; got {describe(given.path.name)}{seen}")

@@ -10,6 +10,7 @@ from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
 from common.networks.engines.torch_script import is_torchscript
 from common.networks.formats import mmdeploy_pipeline
 from common.networks.formats.hub_settings import settings_files
+from tools.checkpoints.formats import recognise
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.reader import Reader
 
@@ -18,6 +19,7 @@ ULTRALYTICS_LICENCE = (
     "Ultralytics claims AGPL-3.0 for its package and for every model trained with it, exported files included: serve this one "
     "only where that licence, or one that you have bought, allows it."
 )
+_XML = ("an OpenVINO model", "an XML document", "a text file")  # OpenVINO says what is wrong with others
 _OPTIONS = ("LAYOUT", "TASK", "IMAGE_SIZE", "COLOR", "MEAN", "STD", "RESIZE")
 _DETR_LAYOUTS = ("detr", "detr-sigmoid", "rtdetr-upstream", "rfdetr")
 
@@ -94,10 +96,23 @@ def _recognises(given: Given) -> bool:
 def _read(given: Given, workshop: Path) -> Facts:
     given.refuse("DETECTOR", reason="for a pose network that needs one")
     path = given.path
+    _check_content(path)
     if path.is_file() and path.suffix not in _ENGINES:  # TorchScript is called model.pt as often
         path = workshop / f"{path.stem}{TORCHSCRIPT_SUFFIX}"
         shutil.copyfile(given.path, path)
     return read_exported(path, given)
+
+
+def _check_content(path: Path) -> None:
+    """Refuses what only has the name of a model: a web page, a pointer to a large file, an archive."""
+    if not path.is_file() or path.suffix not in (".onnx", ".xml"):
+        return
+    verdict = recognise(path)
+    if verdict is None or verdict.what.startswith("in no format"):
+        return
+    if verdict.what in (("an ONNX model",) if path.suffix == ".onnx" else _XML):
+        return
+    raise StartupError(f"{path}: this is {verdict.what}; {verdict.remedy}")
 
 
 READER = Reader(".onnx, OpenVINO's .xml or its folder, .torchscript", ("detector",), _recognises, _read)

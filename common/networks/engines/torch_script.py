@@ -55,8 +55,8 @@ class TorchScriptEngine:
             raise StartupError("ENGINE=torchscript needs a .torchscript file")
         if not installed("torch"):
             raise StartupError(
-                f"{model}: TorchScript needs torch, which is not installed here: an image of a function has it if its base "
-                "image (baseImage in function.yaml) is cvat.pytorch.base; or export the model to ONNX"
+                f"{model}: TorchScript needs torch, which is not installed here: pip install torch; an image of a function has "
+                "it if its base image (baseImage in function.yaml) is cvat.pytorch.base. Or export the model to ONNX"
             )
         import torch
 

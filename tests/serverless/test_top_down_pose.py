@@ -24,7 +24,7 @@ DIRECTORY = COLLECTION / "onnx/open-mmlab/pose"
 
 def make_function(folder: Path, names: Sequence[str] = ("person",)) -> Path:
     """The function with labels of its own, in a folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     labels = make_labels(names, "pose", list(JOINT_COLOURS), [(0, 1)])
     head, tail = (DIRECTORY / "function.yaml").read_text().split("spec: |", 1)
     (folder / "function.yaml").write_text(f"{head}spec: '{json.dumps(labels)}'\n\n{tail[tail.index('spec:') :]}")
@@ -224,6 +224,21 @@ def test_detectors_that_are_none(tmp_path: Path, folder: Path) -> None:
         StartupError, match=r"expected pose.onnx or pose.xml, the top-down pose network, found detector.onnx"
     ):
         LoadedFunction(function, unique=True)
+
+
+def test_the_pipeline_of_the_pose_network_is_not_the_detectors(tmp_path: Path, folder: Path) -> None:
+    """mmdeploy writes a pipeline.json beside each model: in one folder, the pose network's would tell lies about RTMDet."""
+    colour_poses(folder / "pose.onnx", "simcc")
+    outputs = {"dets": np.zeros((1, 5, 5), np.float32), "labels": np.zeros((1, 5), np.int64)}
+    constant_model(folder / "detector.onnx", outputs, input_name="input")
+    normalize = {"type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True}
+    steps = [{"type": "TopDownGetBboxCenterScale"}, {"type": "TopDownAffine"}, normalize]
+    pipeline = {"pipeline": {"tasks": [{"module": "Transform", "transforms": steps}]}}
+    (folder / "pipeline.json").write_text(json.dumps(pipeline))
+    with pytest.raises(StartupError, match="it is of a top-down pose network"):
+        start(tmp_path)
+    (folder / "pipeline.json").unlink()
+    assert scenes.ask(start(tmp_path / "again"), scenes.figures()[0]) == []
 
 
 def test_without_files_the_start_says_what_to_do() -> None:

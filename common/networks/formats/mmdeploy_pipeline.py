@@ -47,6 +47,8 @@ def _preparation(steps: list[Mapping[str, Any]]) -> Preparation:
         kind = str(step["type"]).rpartition(".")[2]
         if kind == "Resize":
             placement = Placement.CORNER if step.get("keep_ratio") else Placement.STRETCHED
+        elif kind.startswith("TopDown"):
+            raise ValueError("it is of a top-down pose network")
         elif kind == "LetterResize":
             placement, padding = Placement.CENTERED, _grey(step.get("pad_val", 0))
         elif kind == "Pad" and color is None:  # what is added after the normalisation is 0

@@ -70,8 +70,8 @@ def class_labels(labels: Labels, names: tuple[str, ...] | None, count: int | Non
             )
         return {label.id: label for label in labels.values()}
     exact = {name: i for i, name in enumerate(class_names(names))}
-    alike = {_loose(name): i for name, i in exact.items()}
-    places = {name: exact.get(name, alike.get(_loose(name))) for name in labels}
+    alike = {loose_name(name): i for name, i in exact.items()}
+    places = {name: exact.get(name, alike.get(loose_name(name))) for name in labels}
     if unknown := [name for name, place in places.items() if place is None]:
         raise StartupError(
             f"the model has no class named {listed(unknown, 6)}; its {len(names)} classes: {listed(list(exact), 6)}. {_REMEDY} "
@@ -165,7 +165,11 @@ _COCO_NAMES = {
 }
 
 
-def _loose(name: str) -> str:
-    """A name without what differs between lists of the same classes: capitals, underscores, dashes, spaces, VOC's words."""
+def loose_name(name: str) -> str:
+    """A name without what differs between lists of the same classes: capitals, underscores, dashes, spaces, VOC's words.
+
+    Args:
+        name: Of a class.
+    """
     plain = " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
     return _COCO_NAMES.get(plain, plain)

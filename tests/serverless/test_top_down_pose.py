@@ -142,6 +142,18 @@ def test_which_classes_have_a_pose(tmp_path: Path, folder: Path, monkeypatch: An
     assert len(scenes.ask(LoadedFunction(several, unique=True), image)) == 2
 
 
+def test_a_detector_without_names(tmp_path: Path, folder: Path) -> None:
+    """SSD: class 0 is the background, so that the first class is 1."""
+    colour_poses(folder / "pose.onnx", "simcc")
+    height, width = scenes.SIZE_HW
+    box = [value / side for value, side in zip(scenes.BOXES[0], (width, height, width, height), strict=True)]
+    rows = np.array([[0, 1, 0.9, *box], [-1, 0, 0, 0, 0, 0, 0]], np.float32)[None, None]
+    constant_model(folder / "detector.onnx", {"detection_out": rows})
+    image, middles = scenes.figures(1)
+    (shape,) = scenes.ask(start(tmp_path), image)
+    assert np.linalg.norm(scenes.joints_of(shape) - middles[0], axis=1).max() < 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

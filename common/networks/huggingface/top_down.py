@@ -78,15 +78,16 @@ class TransformersTopDown(TopDown):
         pose = VitPose(pose_folder, device=device, precision=precision, dataset_index=dataset_index, padding=padding)
         if detector_place.is_dir() and (detector_place / "config.json").is_file():
             network = Network(config, "detect", model_path=str(detector_place), device=device, precision=precision)
-            find, names = _by_transformers(network), network.names
+            find, names, first_class = _by_transformers(network), network.names, 0
         else:
             detector = _exported(config, detector_place, detector_layout, detector_size, device, engine)
-            find, names = _by_file(detector, iou), detector.names
+            find, names, first_class = _by_file(detector, iou), detector.names, detector.dimensions.first_class
         super().__init__(
             config,
             find,
             pose,
             names=names,
+            first_class=first_class,
             detector_classes=detector_classes,
             joint_threshold=joint_threshold,
             max_det=max_det,

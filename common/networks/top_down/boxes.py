@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from common.cvat.labels import Label, Labels
 from common.errors import StartupError, describe, listed
+from common.networks.results import loose_name
 
 _USUAL = "person"
 
 
-def labels_of_classes(labels: Labels, names: Sequence[str] | None, wanted: str | None) -> Mapping[int, Label]:
+def labels_of_classes(
+    labels: Labels, names: Sequence[str] | None, wanted: str | None, first_class: int = 0
+) -> Mapping[int, Label]:
     """The classes whose boxes get a pose, and the label of that pose.
 
     A label takes the class of its own name. The only label of a function takes those that are wanted; where none are and
@@ -20,6 +23,7 @@ def labels_of_classes(labels: Labels, names: Sequence[str] | None, wanted: str |
         labels: The function's labels.
         names: The names of the detector's classes by index; None where it has none.
         wanted: The option DETECTOR_CLASSES: names or indices with commas between them; None or "" for none.
+        first_class: The index of the detector's first class: 1 where 0 is the background.
 
     Returns:
         Class index -> label.
@@ -41,13 +45,13 @@ def labels_of_classes(labels: Labels, names: Sequence[str] | None, wanted: str |
             raise StartupError(
                 f"the detector's classes have no names: expected one label, got {listed(list(labels), 4)}"
             )
-        return {0: single}
-    by_name = {_loose(name): index for index, name in reversed(list(enumerate(names)))}
-    found = {by_name[_loose(label.name)]: label for label in labels.values() if _loose(label.name) in by_name}
+        return {first_class: single}
+    by_name = {loose_name(name): index for index, name in reversed(list(enumerate(names)))}
+    found = {by_name[loose_name(label.name)]: label for label in labels.values() if loose_name(label.name) in by_name}
     if single is not None and not found:
         if _USUAL in by_name or len(names) == 1:
             return {by_name.get(_USUAL, 0): single}
-        wanted = single.name if _loose(single.name) == _USUAL else f"{single.name} or {_USUAL}"
+        wanted = single.name if loose_name(single.name) == _USUAL else f"{single.name} or {_USUAL}"
         raise StartupError(
             f"the detector has no class {wanted}; its {len(names)} classes: {listed(list(names), 6)}. Set "
             "DETECTOR_CLASSES to those whose boxes get a pose"
@@ -60,14 +64,10 @@ def labels_of_classes(labels: Labels, names: Sequence[str] | None, wanted: str |
 
 
 def _index(part: str, names: Sequence[str] | None) -> int:
-    by_name = {_loose(name): index for index, name in reversed(list(enumerate(names or ())))}
-    if _loose(part) in by_name:
-        return by_name[_loose(part)]
+    by_name = {loose_name(name): index for index, name in reversed(list(enumerate(names or ())))}
+    if loose_name(part) in by_name:
+        return by_name[loose_name(part)]
     if part.isdecimal() and (names is None or int(part) < len(names)):
         return int(part)
     classes = f"one of its {len(names)} classes ({listed(list(names), 6)})" if names else "indices of classes"
     raise StartupError(f"DETECTOR_CLASSES: expected {classes}, got {describe(part)}")
-
-
-def _loose(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())

@@ -42,6 +42,7 @@ class TopDown:
         find_boxes: The detector.
         pose: The pose network.
         names: The names of the detector's classes by index; None where it has none.
+        first_class: The index of the detector's first class: 1 where 0 is the background.
         detector_classes: Which of the detector's classes get a pose; see `labels_of_classes`.
         joint_threshold: The lowest score of a joint, 0 to 1; others are outside.
         max_det: How many boxes of an image get a pose, the highest scores first.
@@ -57,13 +58,14 @@ class TopDown:
         pose: PoseNetwork,
         *,
         names: Sequence[str] | None,
+        first_class: int = 0,
         detector_classes: str | None = None,
         joint_threshold: float = JOINT_THRESHOLD,
         max_det: int = MAX_DET,
     ):
         StartupError.check(max_det >= 1, "MAX_DET", "a whole number of 1 or more", max_det)
         _check_joints(config.labels, pose.joints)
-        self._labels = labels_of_classes(config.labels, names, detector_classes)
+        self._labels = labels_of_classes(config.labels, names, detector_classes, first_class)
         self._find_boxes, self._pose = find_boxes, pose
         self._joint_threshold, self._most = joint_threshold, max_det
         classes = {
@@ -190,6 +192,7 @@ class ExportedTopDown(TopDown):
             lambda images, threshold: [detector.find(image, threshold, iou=iou) for image in images],
             pose,
             names=detector.names,
+            first_class=detector.dimensions.first_class,
             detector_classes=detector_classes,
             joint_threshold=joint_threshold,
             max_det=max_det,

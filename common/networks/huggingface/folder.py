@@ -21,6 +21,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files: tensor -> file
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
+TIMM = "TimmWrapperForImageClassification"
+TIMM_SETTINGS = "pretrained_cfg"  # of config.json: how images are prepared for a model of timm's own
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")  # what transformers writes for a class without a name
 
@@ -65,7 +67,7 @@ class ModelFolder:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The names of the model's classes by index, from id2label; None when it has none, or only LABEL_0, LABEL_1, ..."""
+        """The names of the model's classes by index, from id2label or timm's label_names; None when it has none, or only LABEL_0, LABEL_1, ..."""
         return class_names(self.config, f"{self.path / CONFIG}")
 
     def tensors(self) -> dict[str, StoredTensor]:
@@ -117,7 +119,7 @@ class ModelFolder:
         Raises:
             StartupError: The folder has none, or it can't be loaded.
         """
-        if not any((self.path / name).is_file() for name in PREPROCESSING) and "pretrained_cfg" not in self.config:
+        if not any((self.path / name).is_file() for name in PREPROCESSING) and TIMM_SETTINGS not in self.config:
             raise StartupError(
                 f"{self.path}: {PREPROCESSING[0]} is missing: it says how images are resized and normalised. Copy it from "
                 "where the model was published, or from the model that yours was trained from"
@@ -140,10 +142,12 @@ def architecture(config: Mapping[str, Any]) -> str:
         config: The content of its config.json.
 
     Returns:
-        Such as DetrForObjectDetection; "" when unknown.
+        Such as DetrForObjectDetection, or transformers' class around a model of timm; "" when unknown.
     """
     names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else ""
+    if isinstance(names, list) and names:
+        return str(names[0])
+    return TIMM if TIMM_SETTINGS in config and "architecture" in config else ""
 
 
 def class_names(config: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
@@ -160,6 +164,8 @@ def class_names(config: Mapping[str, Any], where: str) -> tuple[str, ...] | None
         StartupError: id2label can't be understood.
     """
     names = config.get("id2label")
+    if isinstance(listed_names := config.get("label_names"), list):  # timm's form
+        names = {str(i): name for i, name in enumerate(listed_names)}
     if not names:
         return None
     keyed = isinstance(names, dict) and all(str(key).isdecimal() and len(str(key)) < 7 for key in names)

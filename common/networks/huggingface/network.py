@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from common.config import FunctionConfig
 from common.errors import BadRequest, StartupError, describe
 from common.networks.engine import PRECISIONS, torch_device
 from common.networks.huggingface.architectures import served, task_of
-from common.networks.huggingface.folder import ModelFolder, class_names
+from common.networks.huggingface.folder import TIMM, ModelFolder, class_names
 from common.networks.runtime import keep_freed_memory, threads_per_worker
 from common.networks.weights import locate
 from common.protocol import Image
 
 _LOG = logging.getLogger(__name__)
 _NARROW = 20  # times as long as wide: there the shorter side may become 0 pixels
+_INPUTS = ("pixel_values", "pixel_mask", "task_inputs")  # of all models that are served
 _UNUSED = {
     # Read by the training alone, which compares the queries with a text.
     "OneFormerForUniversalSegmentation": (r"(^|\.)text_mapper\.",),
@@ -87,6 +89,11 @@ class Network:
         self._model = model.to(self._device)
         self._taken = set(inspect.signature(model.forward).parameters)
         self._processor = folder.load_image_processor(**_PROCESSING.get(self.architecture, {}))
+        taken = set(getattr(self._processor, "model_input_names", _INPUTS))
+        if not taken <= set(_INPUTS):
+            raise StartupError(
+                f"{folder.path}: {self.architecture} also takes {', '.join(sorted(taken - set(_INPUTS)))}: such models are not served"
+            )
         if getattr(self._processor, "do_split_image", False):
             raise StartupError(
                 f"{folder.path}: the model sees an image in several parts (do_split_image), as EoMT's models of semantic "
@@ -144,8 +151,12 @@ class Network:
         """The library's own preprocessing of an image."""
         import torch
 
-        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         try:
+            if self.architecture == TIMM:  # timm resizes pictures, not arrays
+                return {
+                    "pixel_values": self._processor(PillowImage.fromarray(image), return_tensors="pt")["pixel_values"]
+                }
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
             prepared = self._processor(images=pixels, input_data_format="channels_last", return_tensors="pt")
         except (ValueError, RuntimeError) as error:
             height, width = image.shape[:2]

@@ -12,6 +12,7 @@ from common.networks.huggingface.folder import (
     CONFIG,
     INDEX,
     PREPROCESSING,
+    TIMM_SETTINGS,
     ModelFolder,
     architecture,
     check_no_code,
@@ -64,7 +65,7 @@ def _read_hub(given: Given) -> Facts:
     where = f"{model.title}: {CONFIG}"
     check_no_code(model.config, where)
     task = _task(model.config, given, model.title)
-    if not any(file.path in PREPROCESSING for file in model.files) and "pretrained_cfg" not in model.config:
+    if not any(file.path in PREPROCESSING for file in model.files) and TIMM_SETTINGS not in model.config:
         raise StartupError(
             f"{model.title}: {PREPROCESSING[0]} is missing: it says how images are resized and normalised"
         )
@@ -93,12 +94,18 @@ def _task(config: Mapping[str, Any], given: Given, where: str) -> str:
 def _described(config: Mapping[str, Any], task: str, where: str) -> dict[str, Any]:
     """What config.json says, as fields of Facts."""
     names = class_names(config, where)
-    labels = config.get("id2label")
+    labels, count = config.get("id2label"), config.get("num_classes")  # the latter in timm's form
     return {
         "like": f"pytorch/huggingface/{task}",
         "task": task,
         "names": names,
-        "classes": len(names) if names else len(labels) if isinstance(labels, dict) else None,
+        "classes": len(names)
+        if names
+        else len(labels)
+        if isinstance(labels, dict)
+        else count
+        if type(count) is int
+        else None,
         "options": {} if names else {"LABELS_BY": "id"},
     }
 

@@ -13,6 +13,7 @@ from tools.checkpoints.module import Module
 
 CONV = "torch.nn.modules.conv.Conv2d"
 CONV_TRANSPOSE = "torch.nn.modules.conv.ConvTranspose2d"
+_WIDEST_PADDING = 64
 _NORMS = ("torch.nn.modules.batchnorm.BatchNorm2d", "torch.nn.modules.batchnorm.SyncBatchNorm")
 
 
@@ -212,6 +213,31 @@ def upsample(graph: Graph, module: Module, value: Value) -> Value:
     )
 
 
+def zero_pad(graph: Graph, module: Module, value: Value) -> Value:
+    """A ZeroPad2d.
+
+    Args:
+        graph: To write to.
+        module: The layer.
+        value: Its input.
+
+    Raises:
+        StartupError: Its padding is not four small whole numbers.
+    """
+    padding = module.get("padding")
+    fits = isinstance(padding, (tuple, list)) and len(padding) == 4
+    if not fits or not all(type(side) is int and 0 <= side <= _WIDEST_PADDING for side in padding):
+        raise module.error(f"padding: expected four numbers up to {_WIDEST_PADDING}")
+    left, right, top, bottom = padding
+    # Joined with zeros: ONNX Runtime folds a Pad into the MaxPool behind it, which then ignores the border instead.
+    for axis, before, after in ((2, top, bottom), (3, left, right)):
+        shape = list(value.shape)
+        zeros = [np.zeros([*shape[:axis], size, *shape[axis + 1 :]]) for size in (before, after)]
+        shape[axis] += before + after
+        value = graph.node("Concat", [zeros[0], value, zeros[1]], shape, axis=axis)
+    return value
+
+
 def deconvolve(graph: Graph, module: Module, value: Value) -> Value:
     """A ConvTranspose2d.
 
@@ -352,6 +378,7 @@ LAYERS: dict[str, Part] = {
     "torch.nn.modules.dropout.Dropout": _unchanged,
     "torch.nn.modules.pooling.MaxPool2d": max_pool,
     "torch.nn.modules.upsampling.Upsample": upsample,
+    "torch.nn.modules.padding.ZeroPad2d": zero_pad,
     "torch.nn.modules.container.Sequential": sequence,
     "torch.nn.modules.activation.SiLU": _silu,
     "torch.nn.modules.activation.Hardswish": _hard_swish,

@@ -74,6 +74,7 @@ BLOCKS = {
     "Contract": (yolo.Contract(), 64, 4),
     "Expand": (yolo.Expand(), 4, 1),
     "Upsample": (nn.Upsample(scale_factor=2.0, mode="nearest"), 16, 1),
+    "ZeroPad2d": (nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1)), 16, 2),
     "ConvTranspose2d": (nn.ConvTranspose2d(16, 8, 2, 2), 8, 1),
     "Sequential": (nn.Sequential(nn.Conv2d(16, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)), 8, 2),
     **{

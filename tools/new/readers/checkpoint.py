@@ -39,7 +39,7 @@ def _read(given: Given, workshop: Path) -> Facts:
     if given.hints.task not in (None, converted.task):
         raise StartupError(f"TASK: the file's task is {converted.task}, got {describe(given.hints.task)}")
     facts = read_exported(target, given)
-    note = f"Converted from {given.path.name}, a checkpoint of {converted.what}, without running its code."
+    note = f"Converted from {given.path.name}, a checkpoint of {converted.what}, without running its code"
     return replace(facts, options={}, licence=_LICENCES[converted.licence]).noted(note)
 
 

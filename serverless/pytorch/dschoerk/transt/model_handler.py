@@ -1,0 +1,3 @@
+from common.networks.transt.tracker import TransTTracker as ModelHandler
+
+__all__ = ["ModelHandler"]

@@ -20,6 +20,7 @@ WITHOUT_WEIGHTS = {
     "onnx-detr-segment",
     "onnx-wongkinyiu-yolor",
     "openvino-omz-mask-rcnn-inception-resnet-v2-atrous-coco",
+    "pytorch-dschoerk-transt",
 }
 
 

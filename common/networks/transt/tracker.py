@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.config import FunctionConfig
-from common.errors import BadState, ModelError
+from common.errors import BadState, ModelError, StartupError
 from common.networks.engine import torch_device
 from common.networks.fingerprint import content_key
 from common.networks.runtime import threads_per_worker
@@ -26,7 +26,6 @@ from common.networks.transt.checkpoint import load_network
 from common.networks.transt.network import STRIDE
 from common.networks.weights import locate
 from common.protocol import Image
-from common.serving.options import check_range
 from common.shapes import Rectangle, Shape
 from common.vision.geometry import bounds_xyxy
 from common.vision.lossless import compressed, restored
@@ -73,8 +72,8 @@ class TransTTracker:
         window: float = 0.49,
         device: str = "cpu",
     ):
-        check_range("THRESHOLD", threshold, 0, 1)
-        check_range("WINDOW", window, 0, 1)
+        for name, value in (("THRESHOLD", threshold), ("WINDOW", window)):
+            StartupError.check(0 <= value <= 1, name, "a number from 0 to 1", value)
         self._device = torch_device(device)
         threads = threads_per_worker(config.workers)
         torch.set_num_threads(threads)

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.config import FunctionConfig
 from common.errors import StartupError
+from common.networks.top_down.handler import ExportedTopDown
+from common.shapes import Skeleton
 from tests.common.networks.computed_files import JOINT_COLOURS, colour_poses
 from tests.common.networks.onnx_files import constant_model
 from tests.serverless import pose_scenes as scenes
@@ -140,6 +143,18 @@ def test_which_classes_have_a_pose(tmp_path: Path, folder: Path, monkeypatch: An
     assert {shape["label"] for shape in scenes.ask(LoadedFunction(several, unique=True), image)} == {"Person"}
     monkeypatch.setenv("MAX_DET", "2")
     assert len(scenes.ask(LoadedFunction(several, unique=True), image)) == 2
+
+
+def test_several_images_together(tmp_path: Path, folder: Path) -> None:
+    colour_poses(folder / "pose.onnx", "udp")
+    config = FunctionConfig.load(make_function(tmp_path / "function"))
+    handler = ExportedTopDown(config, model_path=str(folder), engine="onnxruntime", codec="udp")
+    scenes_drawn = [scenes.figures(seed) for seed in range(7)]  # 21 boxes: more than go through the network at once
+    for shapes, (_, middles) in zip(
+        handler.infer_batch([image for image, _ in scenes_drawn], 0.3), scenes_drawn, strict=True
+    ):
+        found = [[(joint.x, joint.y) for joint in shape.joints] for shape in shapes if isinstance(shape, Skeleton)]
+        assert np.linalg.norm(np.array(found) - middles, axis=2).max() < 0.3
 
 
 def test_a_detector_without_names(tmp_path: Path, folder: Path) -> None:

@@ -11,8 +11,8 @@ _REMEDY = (
     "of a top-down pose network, which finds the joints of what is in a box: it needs a detector in front of it. Use the function "
     "serverless/onnx/open-mmlab/pose, or make one: make new WEIGHTS=pose.onnx DETECTOR=detector.onnx"
 )
-_MOST_JOINTS = 400
-_STRIDES = (2, 4, 8, 16)  # pixels of the input for a cell of a heat map
+_MOST_JOINTS = 150  # of the whole body there are 133
+_STRIDES = (2, 4, 8)  # pixels of the input for a cell of a heat map
 
 
 def _is_rows(file: Signature) -> bool:

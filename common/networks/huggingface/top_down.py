@@ -103,7 +103,7 @@ def _by_transformers(network: Network) -> FindBoxes:
 
 
 def _by_file(detector: ExportedModel, iou: float | None) -> FindBoxes:
-    return lambda images, threshold: [detector.find(image, threshold, iou=iou) for image in images]
+    return lambda images, threshold: detector.find_all(images, threshold, iou=iou)
 
 
 def _exported(

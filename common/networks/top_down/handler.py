@@ -189,7 +189,7 @@ class ExportedTopDown(TopDown):
         )
         super().__init__(
             config,
-            lambda images, threshold: [detector.find(image, threshold, iou=iou) for image in images],
+            lambda images, threshold: detector.find_all(images, threshold, iou=iou),
             pose,
             names=detector.names,
             first_class=detector.dimensions.first_class,

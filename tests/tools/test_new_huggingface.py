@@ -222,6 +222,19 @@ def test_a_folder_here_becomes_a_function_that_is_tried(published: Path, tmp_pat
     assert reply.json()
 
 
+def test_without_torch_a_folder_becomes_a_function_that_is_not_tried(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.collection.missing_packages", lambda _: ["torch", "transformers"])
+    place = tmp_path / "made"
+    made = make({"WEIGHTS": str(published / "someone/classifier"), "NAME": "untried", "OUT": str(place)})
+    assert made.untried.startswith("packages are missing here: torch, transformers; pip install --no-deps -r ")
+    assert made.untried.endswith("serverless/pytorch/base/requirements.txt")
+    assert {"config.json", "preprocessor_config.json", "model.safetensors", "weights.yaml"} <= {
+        path.name for path in place.iterdir()
+    }
+
+
 @pytest.mark.parametrize("spoil", [only_a_pickle, own_code, language_model])
 def test_wrong_folders_leave_nothing(published: Path, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     folder = tmp_path / "model"

@@ -107,7 +107,7 @@ def test_the_folder_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """With the file in a folder of its own, below the settings: so weights.yaml lays it out."""
     (tmp_path / "onnx").mkdir()
     outputs = queries(80, {3: {CAT: 2.0}})
-    shape = ("batch", 3, "height", "width")
+    shape = ("batch", "channels", "height", "width")  # as optimum declares it
     model = constant_model(tmp_path / "onnx/model.onnx", outputs, input_name="pixel_values", input_shape=shape)
     settings(tmp_path, "rt_detr")
     assert ask(model, monkeypatch).json() == [box("cat", "0.8808")]

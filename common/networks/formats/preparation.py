@@ -164,8 +164,9 @@ def _scaled_hw(image_hw: tuple[int, int], shortest: int, longest: int) -> tuple[
     """The size of an image scaled to these sides, rounded as the processors of transformers do it."""
     shorter, longer = sorted(image_hw)
     side = min(float(shortest), longest * shorter / longer)
-    small = max(round(side), 1)
-    large = longer if small == shorter else max(int(side * longer / shorter), 1)
+    small = round(side)
+    large = longer if small == shorter else int(side * longer / shorter)
+    small, large = max(small, 1), max(large, 1)
     return (small, large) if image_hw[0] <= image_hw[1] else (large, small)
 
 

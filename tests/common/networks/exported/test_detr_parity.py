@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import nn
 from torchvision.transforms import functional
+from transformers.image_transforms import get_size_with_aspect_ratio
 
 from common.networks.engine import Tensor
 from common.networks.exported.model import ExportedModel
 from common.networks.formats import detr
+from common.networks.formats.preparation import Placement, Preparation
 from common.networks.formats.signature import Hints
 from common.networks.results import Found
 from common.vision.letterbox import Letterbox
@@ -234,3 +236,12 @@ def test_a_mask_of_another_size_than_the_input() -> None:
     mask = make(letterbox, Tensor("pixel_mask", (None, 16, 16), np.dtype(np.int64)))
     assert mask.shape == (1, 16, 16) and mask.dtype == np.int64
     np.testing.assert_array_equal(mask[0], np.repeat([1] * 8 + [0] * 8, 16).reshape(16, 16))
+
+
+def test_sizes_with_proportions_kept() -> None:
+    random = np.random.default_rng(1)
+    for height, width in [(800, 800), (1, 5000), (480, 640), *random.integers(1, 5000, (200, 2)).tolist()]:
+        for edges in ((800, 1333), (64, 96), (512, 10_000)):
+            preparation = Preparation(Placement.SCALED, edges=edges)
+            expected = get_size_with_aspect_ratio((height, width), *edges)
+            assert preparation.fit((height, width), (0, 0)).size_hw == tuple(max(side, 1) for side in expected)

@@ -15,9 +15,13 @@ class Verdict:
     """What a file is, and what to do with it."""
 
     what: str
-    """As in "this is ..."."""
+    """As in "this is ..."; begins with "the weights" for those."""
     remedy: str
     """What to do, as an imperative."""
+
+    def __str__(self) -> str:
+        verb = "these are" if self.what.startswith("the weights") else "this is"
+        return f"{verb} {self.what}; {self.remedy}"
 
 
 _SIGNATURES = (

@@ -74,7 +74,7 @@ class Identified:
         Args:
             path: The file.
         """
-        return StartupError(f"{path}: this is {self.verdict.what}; {self.verdict.remedy}")
+        return StartupError(f"{path}: {self.verdict}")
 
 
 def identify(path: Path) -> Identified:

@@ -69,17 +69,20 @@ _FAMILIES = (
     _Family(
         ("image_encoder.trunk.", "memory_attention."),
         "the weights of SAM 2",
-        "use the function serverless/pytorch/facebookresearch/sam2 with them: MODEL_PATH",
+        "the function serverless/pytorch/facebookresearch/sam2 takes them as a folder of transformers (config.json, "
+        "model.safetensors): MODEL_PATH",
     ),
     _Family(
         ("image_encoder.", "prompt_encoder.", "mask_decoder."),
         "the weights of Segment Anything",
-        "use the function serverless/pytorch/facebookresearch/sam with them: MODEL_PATH",
+        "the function serverless/pytorch/facebookresearch/sam takes them as a folder of transformers (config.json, "
+        "model.safetensors): MODEL_PATH",
     ),
     _Family(
         ("transformer.", "class_embed.", "bbox_embed.", "query_embed.", "backbone.0.body."),
         "the weights of DETR (facebookresearch/detr)",
-        "use the function serverless/pytorch/facebookresearch/detr, or export to ONNX for serverless/onnx/detr/detect",
+        "the function serverless/pytorch/facebookresearch/detr takes them as a folder of transformers (config.json, "
+        "model.safetensors); or export the model to ONNX",
     ),
     _Family(
         ("backbone.0.encoder.encoder.", "class_embed.", "transformer."),

@@ -167,11 +167,11 @@ KINDS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "sam.pth": (
         saved(state("image_encoder.a", "prompt_encoder.b", "mask_decoder.c")),
-        "facebookresearch/sam with them",
+        "^these are the weights of Segment Anything; .*facebookresearch/sam takes",
     ),
     "sam2.pt": (
         saved({"model": state("image_encoder.trunk.a", "memory_attention.b")}),
-        "facebookresearch/sam2 with them",
+        "facebookresearch/sam2 takes",
     ),
     "yolox.pth": (saved({"model": state("backbone.backbone.stem.a", "head.cls_preds.0.b")}), "YOLOX"),
     "yolo_state.pt": (

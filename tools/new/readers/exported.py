@@ -112,7 +112,7 @@ def _check_content(path: Path) -> None:
         return
     if verdict.what in (("an ONNX model",) if path.suffix == ".onnx" else _XML):
         return
-    raise StartupError(f"{path}: this is {verdict.what}; {verdict.remedy}")
+    raise StartupError(f"{path}: {verdict}")
 
 
 READER = Reader(".onnx, OpenVINO's .xml or its folder, .torchscript", ("detector",), _recognises, _read)

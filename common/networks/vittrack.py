@@ -30,6 +30,7 @@ from common.networks.weights import locate
 from common.protocol import Image
 from common.shapes import BoxXyxy, Rectangle, Shape
 from common.vision.geometry import bounds_xyxy
+from common.vision.lossless import compressed, restored
 from common.vision.search_region import SearchRegion
 
 _LOG = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class VitTrack:
         if box_xyxy is None:
             raise ModelError(f"expected a rectangle, got a {shape.type}")
         template = region_around(box_xyxy, _TEMPLATE_FACTOR).crop(frame, self._network.template_side)
-        return {"template": _compressed(template), "box": list(box_xyxy)}
+        return {"template": compressed(template), "box": list(box_xyxy)}
 
     def track(self, frame: Image, state: Any) -> tuple[Rectangle | None, dict[str, Any]]:
         """Finds an object in the next frame.
@@ -292,11 +293,6 @@ def _is_visible(box_xyxy: BoxXyxy, frame: Image) -> bool:
     return right > 0 and bottom > 0 and left < width and top < height
 
 
-def _compressed(picture: NDArray[np.uint8]) -> bytes:
-    """A picture without loss; of a photograph a third of its bytes are left."""
-    return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-
-
 def _checked(state: Any) -> tuple[bytes, BoxXyxy]:
     """The parts of a state: the compressed template and the last box."""
     try:
@@ -310,8 +306,8 @@ def _checked(state: Any) -> tuple[bytes, BoxXyxy]:
 
 
 def _restored(packed: bytes, side: int) -> NDArray[np.uint8]:
-    """The inverse of `_compressed`."""
-    picture = cv2.imdecode(np.frombuffer(packed, np.uint8), cv2.IMREAD_COLOR) if packed else None
-    if picture is None or picture.shape != (side, side, 3):
-        raise BadState("expected a state that this tracker made, with a template of this network's size")
-    return np.asarray(picture, np.uint8)
+    """The template of a state, as a picture. Raises BadState."""
+    try:
+        return restored(packed, (side, side))
+    except ValueError as error:
+        raise BadState("expected a state that this tracker made, with a template of this network's size") from error

@@ -129,6 +129,14 @@ def language_model(folder: Path) -> None:
     change(folder, architectures=["LlamaForCausalLM"])
 
 
+def pose_network(folder: Path) -> None:
+    change(folder, architectures=["VitPoseForPoseEstimation"])
+
+
+def embedding_network(folder: Path) -> None:
+    change(folder, architectures=["Dinov2Model"])
+
+
 def no_architecture(folder: Path) -> None:
     change(folder, architectures=None)
 
@@ -158,6 +166,8 @@ def change(folder: Path, **entries: Any) -> None:
         (nothing, r"has no model\.safetensors; it has config\.json, preprocessor_config\.json"),
         (own_code, "code of its own"),
         (language_model, "got LlamaForCausalLM, which is not served; served are detect: models of ConditionalDetr"),
+        (pose_network, "finds the joints of what a detector has found: give one, DETECTOR="),
+        (embedding_network, "set KIND=reid"),
         (no_architecture, "got nothing, which is not served"),
         (no_preprocessing, r"preprocessor_config\.json is missing"),
         (no_config, r"has no config\.json: it is not a model of transformers"),

@@ -84,6 +84,14 @@ def _task(config: Mapping[str, Any], given: Given, where: str) -> str:
     """What the model is for. Raises StartupError when no function serves it."""
     name = architecture(config)
     task = task_of(name)
+    if task is None and "PoseEstimation" in name:
+        raise StartupError(
+            f"{where}: {name} finds the joints of what a detector has found: give one, DETECTOR=folder or file"
+        )
+    if task is None and name.endswith(("Model", "Backbone")):
+        raise StartupError(
+            f"{where}: {name} describes what it sees and names no classes: set KIND=reid to tell objects apart by it"
+        )
     if task is None:
         raise StartupError(architecture_error(name, where))
     if given.hints.task not in (None, task):

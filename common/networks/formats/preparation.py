@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 
 from common.errors import StartupError
 from common.networks.normalisation import read_mean_and_deviation
+from common.vision import averaging
 from common.vision.letterbox import PADDING, Letterbox, to_planes
 
 Color = tuple[float, float, float]
@@ -138,7 +139,7 @@ class Preparation:
         else:
             inside = np.s_[:, :]
             if self.resampling is not None and letterbox.inner_hw != letterbox.image_hw:
-                image = np.asarray(PillowImage.fromarray(image).resize(letterbox.inner_hw[::-1], self.resampling))
+                image = averaging.resize(image, letterbox.inner_hw, self.resampling, threads=cv2.getNumThreads())
                 letterbox = replace(letterbox, image_hw=letterbox.inner_hw)
             pixels = letterbox.apply(image, padding=PADDING if self.padding is None else self.padding)
             if self.padding is None:

@@ -36,7 +36,8 @@ def resize(
 
     def fill(first: int, end: int) -> None:
         box = (0, first * scale, image.shape[1], min(end * scale, image.shape[0]))
-        result[first:end] = picture.resize((width, end - first), resampling, box=box)  # Pillow lets other threads run
+        # Pillow lets other threads run meanwhile.
+        result[first:end] = np.asarray(picture.resize((width, end - first), resampling, box=box))
 
     with ThreadPoolExecutor(bands) as pool:
         list(pool.map(fill, rows[:-1], rows[1:]))

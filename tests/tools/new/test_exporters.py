@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from common.config import FunctionConfig, read_yaml
 from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.results import Found
+from common.shapes import Mask
 from tests.common.networks.onnx_files import constant_model
 from tools.collection import ROOT
 from tools.new.__main__ import make
@@ -89,25 +91,57 @@ def test_answers_that_differ_by_rounding_agree(tmp_path: Path) -> None:
         assert not compared(tmp_path, **other).agrees, other
 
 
-def test_rotated_boxes_masks_and_joints_are_compared() -> None:
-    turned = Found(
-        np.array([0.9], np.float32),
-        np.array([0]),
-        np.array([[10.0, 20, 50, 40]]),
-        rotated_xywhr=np.array([[30.0, 30, 40, 20, 0.1]]),
-    )
+class Answering:
+    """A model that finds the same in every picture."""
+
+    def __init__(self, found: Found):
+        self.found = found
+
+    def find(self, *_: object, **__: object) -> Found:
+        return self.found
+
+
+BOX = {"scores": np.array([0.9]), "classes": np.array([0.0]), "boxes": np.array([[10.0, 20, 50, 40]])}
+
+
+def compare(found: Found, answer: dict[str, Any]) -> Comparison:
     comparison = Comparison()
+    comparison.add(Answering(found), GREY, answer, 0.1)  # type: ignore[arg-type]
+    return comparison
 
-    class Model:
-        def find(self, *_: object, **__: object) -> Found:
-            return turned
 
+def test_rotated_boxes_are_compared_by_their_corners() -> None:
+    found = Found(
+        np.array([0.9], np.float32), np.array([0]), BOX["boxes"], rotated_xywhr=np.array([[30.0, 30, 40, 20, 0.1]])
+    )
     # The same rectangle, described from its other side.
-    answer = {"scores": np.array([0.9]), "classes": np.array([0.0])}
-    comparison.add(Model(), GREY, answer | {"rotated": np.array([[30, 30, 20, 40, 0.1 + np.pi / 2]])}, 0.1)  # type: ignore[arg-type]
-    assert comparison.agrees and comparison.pixels < 1e-6
-    comparison.add(Model(), GREY, answer | {"rotated": np.array([[30, 30, 40, 20, 0.3]])}, 0.1)  # type: ignore[arg-type]
-    assert comparison.unmatched == 1 and not comparison.agrees
+    same = compare(found, BOX | {"rotated": np.array([[30, 30, 20, 40, 0.1 + np.pi / 2]])})
+    assert same.agrees and same.pixels < 1e-6
+    assert not compare(found, BOX | {"rotated": np.array([[30, 30, 40, 20, 0.3]])}).agrees
+
+
+def test_masks_are_compared_by_their_overlap() -> None:
+    mask = Mask(bitmap=np.ones((20, 40), np.bool_), left=10, top=20)
+    found = Found(np.array([0.9], np.float32), np.array([0]), BOX["boxes"], masks=(mask,))
+    bitmaps = np.zeros((1, 64, 64), np.bool_)
+    bitmaps[0, 20:40, 10:49] = True  # a column less
+    near = compare(found, BOX | {"masks": bitmaps})
+    assert near.agrees and near.overlap == pytest.approx(39 / 40) and "masks overlap by 0.975 or more" in str(near)
+    assert not compare(found, BOX | {"masks": bitmaps & (np.arange(64) < 40)}).agrees
+
+
+def test_joints_are_compared_by_their_distance() -> None:
+    joints = np.array([[[12.0, 22, 0.9], [40, 30, 0.8]]])
+    found = Found(np.array([0.9], np.float32), np.array([0]), BOX["boxes"], joints=joints)
+    near = compare(found, BOX | {"joints": joints + 0.25})
+    assert near.agrees and near.pixels == pytest.approx(0.25)
+    assert not compare(found, BOX | {"joints": joints + [0.0, 2, 0]}).agrees
+
+
+def test_probabilities_of_a_classifier_are_compared() -> None:
+    found = Found(np.array([0.7, 0.3], np.float32), np.array([1, 0]))
+    assert compare(found, {"probabilities": np.array([0.305, 0.695])}).agrees
+    assert not compare(found, {"probabilities": np.array([0.4, 0.6])}).agrees
 
 
 def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ WRONG: dict[str, tuple[Maker, str]] = {
     "classes of each pixel": (outputs(out=(1, 21, 64, 64)), r"fit none of the layouts"),
     "distances": (depth, "the model's task is depth; served here: detect"),
     "a sharper image": (outputs(output=(1, 3, 128, 128)), r"fit none of the layouts"),
-    "the embedding of SAM": (outputs(image_embeddings=(1, 256, 4, 4)), r"fit none of the layouts|may be the heat maps"),
+    "the embedding of SAM": (outputs(image_embeddings=(1, 256, 4, 4)), r"fit none of the layouts"),
     "letters of a line": (outputs(logits=(1, 40, 97)), r"fit none of the layouts"),
     "maps before they are decoded": (
         outputs(a=(1, 3, 8, 8, 7), b=(1, 3, 4, 4, 7), c=(1, 3, 2, 2, 7)),

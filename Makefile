@@ -107,7 +107,7 @@ lint: $(VENV)/.test ## Check style and types
 	@$(PY) -m tests.check_types
 
 .PHONY: bench
-bench: $(VENV)/.test ## Measure speed against the plain way, as ratios of one run [ARGS="mask yolo sam"]
+bench: $(VENV)/.test ## Measure speed against the plain way, as ratios of one run [ARGS="mask yolo detr sam"]
 	@$(PY) -m tools.bench $(ARGS)
 
 .PHONY: clean

@@ -16,7 +16,16 @@ _COPIED = (
     *("common", "tools", "deploy", "deploy_cpu.sh", "deploy_gpu.sh", "annotate", "compose.yaml"),
     *("LICENSE", ".gitignore", "pyproject.toml", "docs/deploy.md", "docs/annotate.md", ".github/workflows/release.yml"),
 )
-_NOT_COPIED = ("__pycache__", "bench", "demo", "new", "export_encoder", "readme_table.py", "try_images.py")
+_NOT_COPIED = (
+    "__pycache__",
+    "bench",
+    "checkpoints",
+    "demo",
+    "new",
+    "export_encoder",
+    "readme_table.py",
+    "try_images.py",
+)
 _TARGETS_LEFT_OUT = ("demo", "new", "bench")  # of the Makefile
 _TEST_PACKAGES = (
     *("pytest", "pytest-xdist", "execnet", "iniconfig", "packaging", "pluggy", "Pygments", "ruff"),

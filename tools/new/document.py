@@ -110,7 +110,7 @@ def read_template(name: str) -> str:
 
 
 def kinds() -> dict[str, Any]:
-    """What each kind of function adds to function.yaml: its annotations, and the options of its template."""
+    """What each kind of function adds to function.yaml: annotations, the options of its template, its purpose."""
     return read_yaml(TEMPLATES / "kinds.yaml")
 
 

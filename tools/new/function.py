@@ -19,7 +19,6 @@ from tools.new.facts import Facts
 
 _MAIN = COLLECTION / "opencv" / "grabcut" / "main.py"
 _WHAT = {"detect": "boxes", "segment": "masks", "pose": "skeletons", "obb": "rotated boxes", "classify": "tags"}
-_PURPOSE = {"tracker": "Follows objects from frame to frame", "reid": "Finds objects of one frame again in the next"}
 # Options of the collection's functions that a new one doesn't take: it has one variant, and its layout's own overlap.
 _OF_THE_COLLECTION = ("VARIANT", "MODEL_PATH", "IOU", "LABELS_BY")
 
@@ -112,7 +111,7 @@ def _environment(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str,
 
 
 def _purpose(plan: Plan, facts: Facts) -> str:
-    return _PURPOSE.get(plan.kind) or f"Finds {_kinds(plan.labels)} as {_WHAT[facts.task]}"
+    return kinds()[plan.kind].get("purpose") or f"Finds {_kinds(plan.labels)} as {_WHAT[facts.task]}"
 
 
 def _catalog(facts: Facts) -> str:

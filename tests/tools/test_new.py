@@ -79,6 +79,7 @@ def test_a_function_from_a_file_in_seconds(tmp_path: Path, file: str) -> None:
 def test_all_that_belongs_to_an_openvino_file_comes_along(tmp_path: Path) -> None:
     made = make({"WEIGHTS": str(MODELS / "detect.xml"), "NAME": "vino", "OUT": str(tmp_path / "vino")}).directory
     assert {"detect.xml", "detect.bin", "metadata.yaml"} <= set(left_over(made))
+    assert "DEVICE" not in FunctionConfig.load(made).environment  # OpenVINO's files run on a CPU alone
     (made / "detect.bin").write_bytes(b"changed")
     with pytest.raises(StartupError, match=r"have changed: detect\.bin"):
         LoadedFunction(made, unique=True)

@@ -84,7 +84,7 @@ def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:
         base_image=facts.base_image or spec["build"]["baseImage"],
         options_remark="All options: README.md",
         labels=plan.labels,
-        environment=_environment(spec, {**facts.options, **plan.options}),
+        environment=_environment(spec, facts, plan.options),
         own_packages=(like / "requirements.txt").is_file(),
         fetched=bool(facts.fetched),
         event_timeout=spec["eventTimeout"],
@@ -102,10 +102,13 @@ def _write_for_weights(folder: Path, plan: Plan, facts: Facts) -> None:
     (folder / "README.md").write_text(_readme(plan, facts, document), encoding="utf-8")
 
 
-def _environment(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+def _environment(spec: Mapping[str, Any], facts: Facts, chosen: Mapping[str, str]) -> dict[str, str]:
     """The options of a new function: those of the one it is like, changed and completed by its own."""
+    given = {**facts.options, **chosen}
     usual = {entry["name"]: str(entry["value"]) for entry in spec.get("env", ())}
     last = {name: usual.pop(name) for name in ("DEVICE", "ENGINE") if name in usual}
+    if facts.files and facts.files[0].suffix == ".xml":
+        last.pop("DEVICE", None)  # OpenVINO's files run on a CPU alone; without the option deploy_gpu.sh knows it
     kept = {name: value for name, value in usual.items() if name not in _OF_THE_COLLECTION}
     return {**kept, **given, **{name: given.get(name, value) for name, value in last.items()}}
 
@@ -138,7 +141,7 @@ def _readme(plan: Plan, facts: Facts, document: Document) -> str:
         + ("fetched when the image is built" if facts.fetched else "in this directory")
         + (f". {facts.note}" if facts.note else ""),
         "licence": facts.licence,
-        "labels": read_template("README.labels.md") if plan.labels else "",
+        "labels": read_template("README.labels.md").strip() if plan.labels else "",
         "options": "\n".join(f"| `{name}` | {value} |" for name, value in document.environment.items()),
         "like": f"serverless/{facts.like}",
     }

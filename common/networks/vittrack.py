@@ -297,7 +297,7 @@ def _checked(state: Any) -> tuple[bytes, BoxXyxy]:
     """The parts of a state: the compressed template and the last box."""
     try:
         packed, (left, top, right, bottom) = state["template"], (float(value) for value in state["box"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadState("expected a state that this tracker made") from error
     numbers = (left, top, right, bottom)
     if not isinstance(packed, bytes) or not all(abs(v) <= _LARGEST for v in numbers) or right <= left or bottom <= top:

@@ -208,7 +208,9 @@ def test_what_the_hub_does_not_give_is_explained(hub: HubServer, monkeypatch: py
 
 def test_names_on_the_hub() -> None:
     assert all(map(is_hub_name, ["facebook/detr-resnet-50", "PekingU/rtdetr_v2_r18vd@main", "a/b@refs/pr/1"]))
-    assert not any(map(is_hub_name, ["best.onnx", "../models/best.onnx", "/a/b", "a/b/c", "a b/c", "a/b@", "./a"]))
+    assert not any(
+        map(is_hub_name, ["best.onnx", "../models/best.onnx", "/a/b", "a/b/c", "a b/c", "a/b@", "./a", "käse/b"])
+    )
 
 
 def test_a_folder_here_becomes_a_function_that_is_tried(published: Path, tmp_path: Path) -> None:

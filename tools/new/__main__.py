@@ -164,7 +164,7 @@ def _make(plan: Plan, target: Path, settings: dict[str, str]) -> Made:
         lacking = _lacking(plan)
         if plan.facts is not None and not lacking:
             _limit_memory(draft / place)
-        picture = Path(settings.get("IMAGE") or PHOTOGRAPH)
+        picture = Path(settings.get("IMAGE") or PHOTOGRAPH).expanduser()
         shapes, drawing = (0, None) if lacking else _try(draft / place, plan, picture)
         if "REPO" in settings:
             write_repository(draft, name)
@@ -337,4 +337,7 @@ def _count(number: int, one: str, ending: str = "s") -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

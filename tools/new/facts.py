@@ -96,6 +96,8 @@ class Facts:
     """As `common.networks.formats` names it; empty where that means nothing."""
     note: str = ""
     """How the files were made, for the summary and the README: a sentence without its full stop; empty for files as given."""
+    published: str = ""
+    """The model's name on a hub, with its revision; "" for local files."""
 
     def noted(self, note: str) -> Facts:
         """The same facts with a note.
@@ -104,9 +106,6 @@ class Facts:
             note: How the files were made.
         """
         return replace(self, note=note)
-
-    published: str = ""
-    """The model's name on a hub, with its revision; "" for files that are here."""
 
     def place(self, file: Path) -> Path:
         """Where one of the files goes, relative to the function's directory.

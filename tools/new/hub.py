@@ -20,7 +20,7 @@ from common.networks.download import read_small
 from common.networks.huggingface.folder import CONFIG, INDEX, PREPROCESSING, WEIGHTS
 from common.networks.weights import WeightFile, is_offline
 
-_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
+_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB = "https://huggingface.co"
 _MOST_OF_AN_ANSWER = 20_000_000  # bytes

@@ -30,9 +30,17 @@ from common.vision.letterbox import Letterbox
 
 _SOFTMAX_TYPES = ("detr", "yolos", "table-transformer")
 _SIGMOID_TYPES = (
-    "conditional_detr", "dab-detr", "d_fine", "deformable_detr", "deimv2", "deta", "lw_detr", "rf_detr", "rt_detr",
+    "conditional_detr",
+    "dab-detr",
+    "d_fine",
+    "deformable_detr",
+    "deimv2",
+    "deta",
+    "lw_detr",
+    "rf_detr",
+    "rt_detr",
     "rt_detr_v2",
-)  # fmt: skip
+)
 _OF_BEST_100 = ("conditional_detr", "deformable_detr", "lw_detr")  # their processors return so many, others one a query
 _BEST_100 = 100
 _TASKS = ("detect", "segment")

@@ -152,8 +152,8 @@ class TransformersEmbedding:
                 f"{folder.path}: {name} gives no descriptors: expected (2, D) finite numbers, the same in every run, for two "
                 f"pictures, got an array of shape {rows.shape}"
             )
-        _LOG.info("%s of %s: descriptors of %d numbers, input %d x %d", name, folder.path.name, rows.shape[1],
-                  self._size_hw[1], self._size_hw[0])  # fmt: skip
+        size = f"{self._size_hw[1]} x {self._size_hw[0]}"
+        _LOG.info("%s of %s: descriptors of %d numbers, input %s", name, folder.path.name, rows.shape[1], size)
 
 
 def check_describes(config: Mapping[str, Any], where: str) -> str:

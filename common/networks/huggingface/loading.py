@@ -42,8 +42,8 @@ def load_whole(model_class: Any, folder: Path) -> tuple[Any, list[str]]:
     mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if missing or mismatched:
         # transformers would go on with random numbers in their place.
-        problems = [f"{len(names)} {what}: {listed(names, 5)}" for names, what in
-                    ((missing, "tensors are missing"), (mismatched, "tensors have another shape")) if names]  # fmt: skip
+        kinds = ((missing, "tensors are missing"), (mismatched, "tensors have another shape"))
+        problems = [f"{len(names)} {what}: {listed(names, 5)}" for names, what in kinds if names]
         raise StartupError(
             f"{folder}: the weights don't fit {type(model).__name__}: {'; '.join(problems)}. Use the folder as published"
         )

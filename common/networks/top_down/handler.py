@@ -41,7 +41,7 @@ class TopDown:
         config: The function's function.yaml.
         find_boxes: The detector.
         pose: The pose network.
-        names: The names of the detector's classes by index; None where it has none.
+        names: The names of the detector's classes, from the first one on; None if it has no names.
         first_class: The index of the detector's first class: 1 where 0 is the background.
         detector_classes: Which of the detector's classes get a pose; see `labels_of_classes`.
         joint_threshold: The lowest score of a joint, 0 to 1; others are outside.

@@ -104,5 +104,5 @@ def _some(names: Iterable[str]) -> str:
 def _key(state: dict[str, Any]) -> str:
     parts: list[str | bytes] = []
     for name in sorted(state):
-        parts += [name, state[name].contiguous().numpy().tobytes()]
+        parts += [name, state[name].float().contiguous().numpy().tobytes()]  # NumPy has no bfloat16
     return content_key(*parts)

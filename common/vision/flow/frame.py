@@ -99,9 +99,11 @@ class Frame:
         x, y = np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2
         places = pose.center + pose.size / grid.scale * (x[None] + 1j * y[:, None])
         return (
-            (places.real >= 0) & (places.imag >= 0)
-            & (places.real <= self.size_hw[1]) & (places.imag <= self.size_hw[0])
-        )  # fmt: skip
+            (places.real >= 0)
+            & (places.imag >= 0)
+            & (places.real <= self.size_hw[1])
+            & (places.imag <= self.size_hw[0])
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

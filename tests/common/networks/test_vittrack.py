@@ -81,6 +81,7 @@ def test_the_best_cell_is_read_by_hand() -> None:
         {"template": cv2.imencode(".png", np.zeros((128, 128, 3), np.uint8))[1].tobytes(), "box": [1, 2, 1, 4]},
         {"template": cv2.imencode(".png", np.zeros((128, 128, 3), np.uint8))[1].tobytes(), "box": [1, 2, float("nan"), 4]},
         {"template": cv2.imencode(".png", np.zeros((128, 128, 3), np.uint8))[1].tobytes(), "box": [1, 2, 1e30, 4]},
+        {"template": cv2.imencode(".png", np.zeros((128, 128, 3), np.uint8))[1].tobytes(), "box": [1, 2, 10**400, 4]},
     ],
 )  # fmt: skip
 def test_states_of_others_are_refused(tracker: VitTrack, state: Any) -> None:

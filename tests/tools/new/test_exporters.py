@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tools.wrapper import LoadedFunction
 
 MODELS = ROOT / "tests" / "models"
 SIZE = {"IMAGE_SIZE": "256"}  # another than the one that it was trained with
+ODD_NAME = "o'brien yolov5n.pt"  # of which their package makes obrien yolov5nu.pt
 GREY = np.full((64, 64, 3), 128, np.uint8)
 
 
@@ -62,6 +64,19 @@ def test_without_a_network_the_commands_are_named(
     with pytest.raises(
         StartupError, match=r"can't be made: ERROR: .*ultralytics.* Use AS_IS=1, .*: python3 -m venv .*"
     ):
+        python_for(exporter, ["no_such_module"])
+    assert not (tmp_path / "exporters/some-package").exists()
+
+
+def test_half_an_environment_is_deleted(exporter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of the installation."""
+
+    def interrupted(environment: Path, requirements: Path) -> None:
+        (environment / "lib").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "_make", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         python_for(exporter, ["no_such_module"])
     assert not (tmp_path / "exporters/some-package").exists()
 
@@ -155,7 +170,8 @@ def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ultralytics")
-    made = make({"WEIGHTS": str(MODELS / "detect.pt"), "NAME": "exported", "OUT": str(folder / "exported")} | SIZE)
+    weights = shutil.copyfile(MODELS / "detect.pt", folder / ODD_NAME)
+    made = make({"WEIGHTS": str(weights), "NAME": "exported", "OUT": str(folder / "exported")} | SIZE)
     assert made.plan.facts is not None and made.plan.facts.size_hw == (256, 256) and made.shapes > 0
     return made.directory
 
@@ -163,11 +179,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pt_of_ultralytics_becomes_a_function_without_torch(exported: Path) -> None:
     document = read_yaml(exported / "function.yaml")
     assert document["spec"]["build"]["baseImage"] == "cvat.onnx.base"
-    assert (exported / "detect.onnx").is_file() and not list(exported.rglob("*.pt"))
+    assert (exported / ODD_NAME).with_suffix(".onnx").is_file() and not list(exported.rglob("*.pt"))
     assert not (exported / "requirements.txt").exists()
     assert list(FunctionConfig.load(exported).labels) == ["circle", "square", "triangle"]
     readme = (exported / "README.md").read_text()
-    assert "Exported from detect.pt by ultralytics 8" in readme and "AGPL-3.0" in readme
+    assert f"Exported from {ODD_NAME} by ultralytics 8" in readme and "AGPL-3.0" in readme
     assert "both files differ by" in readme
     assert json.loads((exported / "labels.json").read_text())[0]["name"] == "circle"
 

@@ -39,7 +39,11 @@ def python_for(exporter: Path, modules: Sequence[str]) -> Path:
     python, stamp = environment / "bin" / "python", environment / f".installed-{digest}"
     with _locked(environment):
         if not (stamp.is_file() and python.exists()):
-            _make(environment, exporter / _REQUIREMENTS)
+            try:
+                _make(environment, exporter / _REQUIREMENTS)
+            except BaseException:  # Ctrl-C too: half an environment is gigabytes that nothing uses
+                shutil.rmtree(environment, ignore_errors=True)
+                raise
             stamp.touch()
     return python
 
@@ -58,7 +62,10 @@ def _locked(environment: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would install into the same folder
             yield
     except OSError as error:
-        raise StartupError(f"{environment}: the environment can't be made: {error.strerror}") from error
+        raise StartupError(
+            f"{environment}: the exporter's environment can't be made: {error.strerror}; use AS_IS=1, or make new from a folder that "
+            "you may write to"
+        ) from error
 
 
 def _make(environment: Path, requirements: Path) -> None:
@@ -75,7 +82,6 @@ def _make(environment: Path, requirements: Path) -> None:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), check=False
         )
         if done.returncode:
-            shutil.rmtree(environment, ignore_errors=True)
             lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "")
             raise StartupError(

@@ -31,11 +31,13 @@ def _recognises(given: Given) -> bool:
     path = given.path
     if not path.exists():
         return is_hub_name(given.weights)
+    if not path.is_dir() and path.suffix != ".safetensors":
+        return False
     folder = path if path.is_dir() else path.parent
     exported = any(file.suffix in (".onnx", ".xml") for file in folder.iterdir()) and not any(
         folder.glob("*.safetensors")
     )
-    return (folder / CONFIG).is_file() and not exported and (path.is_dir() or path.suffix == ".safetensors")
+    return (folder / CONFIG).is_file() and not exported
 
 
 def _read(given: Given, workshop: Path) -> Facts:
@@ -102,20 +104,21 @@ def _task(config: Mapping[str, Any], given: Given, where: str) -> str:
 def _described(config: Mapping[str, Any], task: str, where: str) -> dict[str, Any]:
     """What config.json says, as fields of Facts."""
     names = class_names(config, where)
-    labels, count = config.get("id2label"), config.get("num_classes")  # the latter in timm's form
     return {
         "like": f"pytorch/huggingface/{task}",
         "task": task,
         "names": names,
-        "classes": len(names)
-        if names
-        else len(labels)
-        if isinstance(labels, dict)
-        else count
-        if type(count) is int
-        else None,
+        "classes": len(names) if names else _class_count(config),
         "options": {} if names else {"LABELS_BY": "id"},
     }
+
+
+def _class_count(config: Mapping[str, Any]) -> int | None:
+    """How many classes a model without class names has; None when its config.json doesn't say."""
+    labels, count = config.get("id2label"), config.get("num_classes")  # the latter in timm's form
+    if isinstance(labels, dict):
+        return len(labels)
+    return count if type(count) is int else None
 
 
 def _reads_text(config: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ def _read(given: Given, workshop: Path) -> Facts:
         joints = _joints({} if network is None else network.attributes)
     if as_is in _YES:
         return _packaged(given, found, *joints)
-    picture = [Path(given.settings["IMAGE"])] if "IMAGE" in given.settings else []
+    picture = [Path(given.settings["IMAGE"]).expanduser()] if "IMAGE" in given.settings else []
     onnx, note = export(given.path, read_size(given.settings.get("IMAGE_SIZE")), picture, workshop)
     return read_exported(onnx, given).noted(note)
 

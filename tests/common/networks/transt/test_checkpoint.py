@@ -58,6 +58,14 @@ def test_forms_of_a_file(tmp_path: Path) -> None:
     assert load_network(save_tiny(tmp_path / "other.pth", seed=1))[1] != key
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_halved_parameters_are_read(tmp_path: Path, kind: torch.dtype) -> None:
+    state = {name: value.to(kind) if value.is_floating_point() else value for name, value in tiny_state().items()}
+    save_file(state, tmp_path / "half.safetensors")
+    network, _ = load_network(tmp_path / "half.safetensors")
+    assert all(value.dtype == torch.float32 for value in network.parameters())
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_the_trainer_saves(tmp_path: Path, trainers_classes: dict[str, type], zipped: bool) -> None:
     objects = {name: made() for name, made in trainers_classes.items()}

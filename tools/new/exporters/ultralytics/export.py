@@ -22,7 +22,7 @@ def main(job: Path) -> None:
     """Carries out a job.
 
     Args:
-        job: A JSON file with `model`, the .pt file, in a folder where the ONNX file may be written beside it; `size`, [height,
+        job: A JSON file with `model`, the name of the .pt file beside it, next to which the ONNX file is written; `size`, [height,
             width] or null for the size that it was trained with; `pictures`, files of numpy arrays, (H, W, 3) uint8 RGB. For
             each picture the answer is written beside it, as .npz; and `report.json` beside the job.
     """

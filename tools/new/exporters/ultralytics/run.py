@@ -23,6 +23,7 @@ from tools.new.sample import PHOTOGRAPH
 
 _HERE = Path(__file__).parent
 _MODULES = ("ultralytics", "torch", "onnx")
+_MODEL = "model.pt"
 _SECONDS = 1800  # the largest networks take minutes
 _OWN_WAY = "AS_IS=1 makes a function that runs the .pt with their package"
 
@@ -45,16 +46,16 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
     images = _pictures(pictures)
     python = python_for(_HERE, _MODULES)
     print("Ultralytics' package, which is licensed under AGPL-3.0, exports the file to ONNX ...", flush=True)
-    copy = workshop / f"{path.stem}.pt"
-    shutil.copyfile(path, copy)
+    # Their package takes some names for other files or networks: yolov5n.pt, x-world.pt, o'brien.pt.
+    shutil.copyfile(path, workshop / _MODEL)
     files = [workshop / f"picture{i}.npy" for i in range(len(images))]
     for file, image in zip(files, images, strict=True):
         np.save(file, image)
     job = workshop / "job.json"
-    job.write_text(json.dumps({"model": str(copy), "size": size_hw, "pictures": [str(file) for file in files]}))
+    job.write_text(json.dumps({"model": _MODEL, "size": size_hw, "pictures": [str(file) for file in files]}))
     report = _run(python, job, path)
     answers = [dict(np.load(file.with_suffix(".npz"))) for file in files]
-    onnx = Path(report["onnx"])
+    onnx = (workshop / report["onnx"]).rename(workshop / f"{path.stem}.onnx")
     return (
         onnx,
         f"Exported from {path.name} by ultralytics {report['version']}; {_compare(onnx, path, images, answers)}",

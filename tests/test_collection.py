@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from common.config import FunctionConfig
+from common.networks.loader import load_handler_class
+from common.serving.kinds import option_names
 from common.serving.native import interaction_spec
 from tools.check import inspect_function
 from tools.collection import COLLECTION, function_directories, lacks, requirement_files, resolve
@@ -76,3 +79,29 @@ def test_the_packages_of_a_function_are_those_of_its_base_image(tmp_path: Path) 
         assert requirement_files(tmp_path) == [tmp_path / "requirements.txt"]
     (tmp_path / "function.yaml").unlink()
     assert requirement_files(tmp_path) == [tmp_path / "requirements.txt"]
+
+
+OF_EVERY_PROCESS = {"THREADS"}  # read before a handler is made
+
+_OPTION = re.compile(r"`([A-Z][A-Z0-9_]+)(?:=[^`]*)?`")
+
+
+def options_of(directory: Path) -> set[str]:
+    known = option_names(FunctionConfig.load(directory), load_handler_class(directory))
+    return OF_EVERY_PROCESS | {name.upper() for name in known}
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_what_a_function_sets_are_options_of_it(directory: Path) -> None:
+    assert not FunctionConfig.load(directory).environment.keys() - options_of(directory)
+
+
+@pytest.mark.parametrize(
+    "readme", sorted(COLLECTION.rglob("README.md")), ids=lambda path: str(path.parent.relative_to(COLLECTION))
+)
+def test_the_options_that_a_readme_lists_exist(readme: Path) -> None:
+    """In its own tables: a family's README lists those of its functions."""
+    users = [d for d in DIRECTORIES if readme.parent in (d, *d.parents)]
+    known = set().union(*map(options_of, users))
+    first_cells = [line.split("|")[1] for line in readme.read_text().splitlines() if line.startswith("| `")]
+    assert {name for cell in first_cells for name in _OPTION.findall(cell)} <= known

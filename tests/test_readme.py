@@ -210,3 +210,9 @@ def test_the_handler_that_the_readme_shows_is_a_whole_one(tmp_path: Path) -> Non
 
 def photograph() -> str:
     return base64.b64encode((ROOT / "tools/demo/cat_mug.jpg").read_bytes()).decode()
+
+
+@pytest.mark.parametrize("readme", [ROOT / "README.md", *sorted((ROOT / "serverless").rglob("README.md"))], ids=str)
+def test_a_picture_is_no_argument_of_a_command(readme: Path) -> None:
+    """Linux allows 128 KB for one argument: the small photograph of the demo fits, a reader's own does not."""
+    assert not re.search(r'-d "[^\n]*base64', readme.read_text())

@@ -72,11 +72,11 @@ class ExportedEmbedding:
         )
         self._output = descriptors(self._network, output)
         _LOG.info(
-            "%s: descriptors of %d numbers from the output %s, input %d x %d",
+            "%s: descriptors of %d numbers from the output %s, input %d x %d (height x width)",
             self._network.path.name,
             self._network.outputs[self._output].shape[1],
             self._network.outputs[self._output].name,
-            *reversed(self._network.size_hw),
+            *self._network.size_hw,
         )
 
     def embed(self, image: Image, boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -56,7 +56,7 @@ _USAGE = """make new NAME=<name> [WEIGHTS=<file>] [...], or python -m tools.new 
   JOINTS=nose,tail         names of a pose's joints, or their number, where the file doesn't say
   EDGES=1-2,2-3            pairs of joints that a line joins, by number or by name
   LAYOUT=yolov5            what the file's outputs are, where that can't be found
-  IMAGE_SIZE=640           for files of free input size
+  IMAGE_SIZE=640           for files of free input size; a number, or height x width: 256x128
   COLOR=bgr                rgb or bgr: the order in which the network takes the channels, where the file doesn't say
   MEAN=0,0,0 STD=1,1,1     what is subtracted from each channel, 0 to 255, and what it is divided by, in that order
   RESIZE=stretch           center, corner or stretch: where the image lies in the network's input
@@ -303,11 +303,11 @@ def _report(made: Made, seconds: float) -> None:
     facts, place = made.plan.facts, shown(made.directory)
     if facts is not None:
         classes = _count(len(made.plan.labels), "class", "es") if made.plan.labels else ""
-        size = f"input {facts.size_hw[1]} x {facts.size_hw[0]}" if facts.size_hw else ""
+        size = _input_size(*facts.size_hw) if facts.size_hw else ""
         task, layout = (
             f"{word} {text}" if text else "" for word, text in (("task", facts.task), ("layout", facts.layout))
         )
-        said = ", ".join(text for text in (task, classes, layout, size) if text) or f"a {made.plan.kind}"
+        said = ", ".join(text for text in (task, classes, layout, size) if text) or made.plan.kind
         print(f"{facts.title}: {said}; runs like serverless/{facts.like}")
         if facts.note:
             print(f"{facts.note}.")
@@ -330,6 +330,11 @@ def _report(made: Made, seconds: float) -> None:
     print(f"\nNext:  make serve FUNCTIONS={place}\n       ./deploy_cpu.sh {place}")
     if facts is None:
         print(f"       edit {place}/model_handler.py, then: make check FUNCTION={place}")
+
+
+def _input_size(height: int, width: int) -> str:
+    """In the order of IMAGE_SIZE, which is not the one that pictures are given in."""
+    return f"input {height} x {width}" + (" (height x width)" if height != width else "")
 
 
 def _count(number: int, one: str, ending: str = "s") -> str:

@@ -281,13 +281,12 @@ class ExportedModel:
         file = Signature(self._engine.inputs, ports, self.size_hw, self.metadata, hints)
         layout, dimensions = find_layout(file, outputs, layouts)
         _LOG.info(
-            "%s: layout %s, task %s, %s classes, input %d x %d; from %s",
+            "%s: layout %s, task %s, %s classes, input %d x %d (height x width); from %s",
             self.path.name,
             layout.name,
             layout.task,
             dimensions.classes or "unknown",
-            self.size_hw[1],
-            self.size_hw[0],
+            *self.size_hw,
             file,
         )
         return layout, dimensions

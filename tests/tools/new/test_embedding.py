@@ -16,7 +16,7 @@ from tests.hub_server import hub_server
 from tests.serverless import reid_scenes as scenes
 from tools.check import check_function
 from tools.collection import ROOT
-from tools.new.__main__ import make
+from tools.new.__main__ import main, make
 from tools.new.facts import Given
 from tools.new.function import Plan, write_function
 from tools.new.readers import read_model
@@ -39,6 +39,19 @@ def test_a_function_of_a_file(tmp_path: Path) -> None:
     assert check_function(made.directory) == []
     assert differences(made.directory) == []
     assert "serverless/onnx/embedding/reid" in (made.directory / "README.md").read_text()
+
+
+def test_the_input_is_said_in_the_order_of_image_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mean_colours(tmp_path / "osnet.onnx", ("h", "w"), cells=(4, 4))
+    given = settings(tmp_path, path, IMAGE_SIZE="64x48")
+    assert main([f"{name}={value}" for name, value in given.items()]) == 0
+    assert "osnet.onnx: input 64 x 48 (height x width); runs like" in capsys.readouterr().out
+
+
+def test_a_network_of_descriptors_without_its_kind(tmp_path: Path) -> None:
+    path = constant_model(tmp_path / "osnet.onnx", {"descriptors": np.ones((1, 512), np.float32)})
+    with pytest.raises(StartupError, match="by a vector becomes a function with KIND=reid"):
+        make({"WEIGHTS": str(path), "NAME": "mine", "OUT": str(tmp_path / "mine")})
 
 
 def test_a_function_of_a_folder(tmp_path: Path) -> None:

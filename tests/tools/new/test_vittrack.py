@@ -31,6 +31,12 @@ def test_a_function_from_a_tracker(tmp_path: Path) -> None:
     assert "serverless/onnx/opencv/vittrack" in (made.directory / "README.md").read_text()
 
 
+def test_a_tracker_without_its_kind(tmp_path: Path) -> None:
+    path = constant_tracker(tmp_path / "mine.onnx")
+    with pytest.raises(StartupError, match=r"mine\.onnx: .* which follows a box: set KIND=tracker"):
+        make({"WEIGHTS": str(path), "NAME": "mine", "OUT": str(tmp_path / "mine")})
+
+
 @pytest.mark.parametrize("kind", ["detector", "embedding", "logits", "cut", "text", "pickle"])
 def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "model.onnx"

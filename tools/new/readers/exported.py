@@ -100,7 +100,27 @@ def _read(given: Given, workshop: Path) -> Facts:
     if path.is_file() and path.suffix not in _ENGINES:  # TorchScript is called model.pt as often
         path = workshop / f"{path.stem}{TORCHSCRIPT_SUFFIX}"
         shutil.copyfile(given.path, path)
-    return read_exported(path, given)
+    try:
+        return read_exported(path, given)
+    except StartupError as error:
+        if _follows(path):
+            raise StartupError(
+                f"{given.path}: a network with the inputs and outputs of OpenCV's VitTrack, which follows a box: set KIND=tracker"
+            ) from error
+        raise
+
+
+def _follows(path: Path) -> bool:
+    """Whether a file that is no detector is one of the trackers that `make new` knows."""
+    from common.networks.exported.model import model_file
+    from common.networks.vittrack import VitTrackNetwork
+
+    try:
+        file = model_file(path)
+        VitTrackNetwork(file, engine=_ENGINES[file.suffix])
+    except StartupError:
+        return False
+    return True
 
 
 def _check_content(path: Path) -> None:

@@ -172,7 +172,7 @@ def _object_detection(path: Path) -> Any:
 
 
 READER = Reader(
-    "with DETECTOR=detector.onnx a top-down pose network: an .onnx, OpenVINO's .xml, or a folder of ViTPose",
+    "a top-down pose network with DETECTOR=detector.onnx (.onnx, OpenVINO's .xml, or a folder of ViTPose)",
     ("detector",),
     _recognises,
     _read,

@@ -339,7 +339,8 @@ def test_the_start_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO, logger="common"):
         ask(tmp_path, *LAYOUTS["yolov8"][:2])
     assert (
-        "model.onnx: layout yolov8, task detect, 2 classes, input 64 x 64; from inputs: images float32" in caplog.text
+        "model.onnx: layout yolov8, task detect, 2 classes, input 64 x 64 (height x width); from inputs: images float32"
+        in caplog.text
     )
     assert "output0 float32 (1, 6, 84); metadata: task=detect, end2end=False, 2 class names" in caplog.text
     with caplog.at_level(logging.INFO, logger="common"):

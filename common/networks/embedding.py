@@ -154,7 +154,7 @@ def descriptors(network: PatchNetwork, wanted: str | None) -> int:
         )
     if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
         raise StartupError(
-            f"{network.path}: the output {names[index]} should hold descriptors, finite numbers of a floating-point type; for an "
+            f"{network.path}: the output {names[index]} should hold descriptors, finite floating-point numbers; for an "
             f"example it doesn't. Seen: {network.seen}"
         )
     _warn_of_a_classifier(network, values.reshape(len(values), -1))

@@ -36,7 +36,7 @@ from common.vision.search_region import SearchRegion
 _LOG = logging.getLogger(__name__)
 _INPUTS = ("template", "search")
 _OUTPUTS = ("output1", "output2", "output3")  # the maps of scores, sizes and offsets
-_TEMPLATE_FACTOR, _SEARCH_FACTOR = 2, 4  # sides of the squares that the network sees, in parts of the object's size
+_TEMPLATE_FACTOR, _SEARCH_FACTOR = 2, 4  # sides of the squares that the network sees, as multiples of the object's size
 _LARGEST = 1e6  # pixels, of coordinates in a state
 _SMALLEST = 1.0  # pixels of a side: an object that seems smaller can't be seen
 
@@ -99,7 +99,7 @@ class VitTrack:
             shape: A box; of a rotated one, the upright box around it is followed.
 
         Raises:
-            ModelError: The shape is nowhere.
+            ModelError: The shape has no box.
         """
         box_xyxy = bounds_xyxy(shape)
         if box_xyxy is None:
@@ -147,7 +147,7 @@ class Found:
     box_xyxy: BoxXyxy
     """In pixels of the frame; parts of it may lie outside."""
     score: float
-    """0 to 1; less the farther the object has moved."""
+    """0 to 1; the farther the object has moved, the lower."""
 
 
 class VitTrackNetwork:
@@ -277,7 +277,7 @@ def region_around(box_xyxy: BoxXyxy, factor: float) -> SearchRegion:
 
     Args:
         box_xyxy: The object's box in pixels.
-        factor: The square's side in parts of the object's size, the root of its area.
+        factor: The square's side as a multiple of the object's size, the root of its area.
     """
     left, top, right, bottom = box_xyxy
     side = math.ceil(math.sqrt((right - left) * (bottom - top)) * factor)

@@ -180,7 +180,7 @@ def test_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) ->
 @pytest.mark.parametrize(
     ("left_out", "options", "message"),
     [
-        ("config.json", {}, r"nothing says of which kind: put its config\.json and preprocessor_config\.json beside"),
+        ("config.json", {}, r"of an unknown kind: put its config\.json and preprocessor_config\.json beside"),
         (
             "preprocessor_config.json",
             {},

@@ -259,8 +259,9 @@ def test_the_published_weights(directory: Path) -> None:
             assert re.match(r"https://storage\.openvinotoolkit\.org/repositories/open_model_zoo/", file.url)
 
 
+@pytest.mark.parametrize("images", [1, 2])
 def test_a_class_without_a_label_is_mentioned_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, images: int
 ) -> None:
     """A network whose class number is another one than the label's id finds nothing: the log says why."""
     table, classes = np.array([[8, 4, 24, 20, 0.9]], np.float32), np.array([1])
@@ -268,6 +269,7 @@ def test_a_class_without_a_label_is_mentioned_once(
     config = FunctionConfig.load(FACES)  # its label's id is 0
     handler = ExportedDetector(config, model_path=str(path), engine="onnxruntime")
     for _ in range(2):
-        assert handler.infer(np.zeros((64, 64, 3), np.uint8), 0.5) == []
+        find = handler.infer_batch if images > 1 else lambda given, threshold: [handler.infer(given[0], threshold)]
+        assert find([np.zeros((64, 64, 3), np.uint8)] * images, 0.5) == [[]] * images
     lines = [record.message for record in caplog.records if "Left out: objects" in record.message]
     assert lines == ["Left out: objects of class 1, for which there is no label; the ids of the labels are 0"]

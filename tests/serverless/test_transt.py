@@ -172,7 +172,7 @@ def test_states_that_it_did_not_make_are_refused(
         assert reply.status == 400 and "states[0]" in reply.json()["error"], (one, reply.body)
     other = loaded(save_tiny(tmp_path / "other.pth", seed=1), monkeypatch)
     reply = other({"image": image, "shapes": [None], "states": [state]})
-    assert reply.status == 400 and "another network's" in reply.json()["error"]
+    assert reply.status == 400 and "got one made with another" in reply.json()["error"]
 
 
 def test_templates_are_kept_by_content_and_not_for_ever(

@@ -166,7 +166,7 @@ def change(folder: Path, **entries: Any) -> None:
         (nothing, r"has no model\.safetensors; it has config\.json, preprocessor_config\.json"),
         (own_code, "code of its own"),
         (language_model, "got LlamaForCausalLM, which is not served; served are detect: models of ConditionalDetr"),
-        (pose_network, "finds the joints of what a detector has found: give one, DETECTOR="),
+        (pose_network, "finds the joints of what is in a box: it needs a detector in front of it"),
         (embedding_network, "set KIND=reid"),
         (no_architecture, "got nothing, which is not served"),
         (no_preprocessing, r"preprocessor_config\.json is missing"),

@@ -199,7 +199,7 @@ class _PickleStorages:
 
 def _parts(key: Any) -> tuple[str, str, int, Any]:
     if not isinstance(key, tuple) or len(key) not in (5, 6) or key[0] != "storage":
-        raise BadCheckpoint("the pickle refers to something else than a storage")
+        raise BadCheckpoint("the pickle refers to something other than a storage")
     kind, name, count = key[1], key[2], key[4]
     if not isinstance(kind, Name) or kind.module not in ("torch", "torch.storage") or kind.name not in STORAGES:
         raise BadCheckpoint(f"a storage of the type {kind if isinstance(kind, Name) else type(kind).__name__}")

@@ -158,13 +158,15 @@ def _of_content(content: Content) -> Identified:
         unknown = not_of_ultralytics(content)
     if harmful := dangerous(unknown):
         return _other(
-            f"not a checkpoint to open: with torch.load it would call {listed(harmful, 3)}, which no weights need",
+            f"not safe to open: torch.load would call {listed(harmful, 3)}, which weights never need",
             "don't open it with anything else either, and get the weights from whoever trained them",
         )
     if package := _by_names(content):
         return Identified(Family.OTHER, package)
     if content.problem:
-        return _other(_article(content.problem), "copy or download it again, or save it again with torch.save")
+        return _other(
+            content.problem.removeprefix("the file is "), "copy or download it again, or save it again with torch.save"
+        )
     if model is None:
         verdict = state_dicts.recognise(content.value)
         return Identified(Family.OTHER, verdict) if verdict else _no_weights(content)
@@ -247,7 +249,7 @@ def _of_other_class(kind: str) -> Identified:
         remedy = "save its weights alone, torch.save(model.state_dict(), path), for a function in serverless/pytorch/torchvision"
         return _other(f"a whole network of torchvision ({kind}), saved with its class", remedy)
     return _other(
-        f"a whole network, saved with its class {kind}, whose code is not here", f"{_TO_ONNX}, where that code is"
+        f"a whole network, saved with its class {kind}, whose code is not available", f"{_TO_ONNX}, where that code is"
     )
 
 
@@ -262,7 +264,3 @@ def _no_weights(content: Content) -> Identified:
 
 def _other(what: str, remedy: str) -> Identified:
     return Identified(Family.OTHER, Verdict(what, remedy))
-
-
-def _article(problem: str) -> str:
-    return problem.removeprefix("the file is ")

@@ -65,7 +65,7 @@ class Network:
         names = _names(whole)
         head = layers[-1].module
         if head.kind not in HEADS:
-            raise head.error(f"the last layer is none of {', '.join(sorted(HEADS))}")
+            raise head.error(f"expected the last layer to be one of {', '.join(sorted(HEADS))}")
         count = (
             head.whole("nc") if head.kind != "models.common.Classify" else len(head.child("linear").tensor("weight"))
         )

@@ -164,5 +164,5 @@ def rebuild_tensor_with_type(
 def _tensor(storage: Storage, dtype: str, offset: Any, size: Any, stride: Any) -> Tensor:
     shapes = isinstance(size, (tuple, list)) and isinstance(stride, (tuple, list)) and len(size) == len(stride) <= 16
     if not shapes or not all(type(value) is int and value >= 0 for value in (offset, *size, *stride)):
-        raise BadCheckpoint("a tensor whose size is no list of numbers")
+        raise BadCheckpoint("a tensor whose size is not a list of numbers")
     return Tensor(storage, dtype, offset, tuple(size), tuple(stride))

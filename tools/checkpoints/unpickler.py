@@ -1,7 +1,7 @@
 """The instructions of a pickle, carried out without calling anything that the pickle names.
 
 Python's own unpickler calls what a file names: that is how a checkpoint can run commands. Here `pickletools` decodes the
-instructions, and this machine carries them out with lists, dictionaries and stand-ins. Only the few constructors of plain
+instructions, and the `Unpickler` carries them out with lists, dictionaries and stand-ins. Only the few constructors of plain
 data and tensors in `_MAKERS` have an effect, each written here.
 """
 
@@ -189,7 +189,7 @@ class Unpickler:
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise BadCheckpoint("the pickle is damaged: a name that is no text")
+            raise BadCheckpoint("the pickle is damaged: a name that is not text")
         self._name(module, name)
 
     def _name(self, module: str, name: str) -> None:
@@ -218,7 +218,7 @@ class Unpickler:
         if not isinstance(maker, Name):
             raise BadCheckpoint("the pickle calls something that it made itself, which no checkpoint does")
         if not isinstance(arguments, tuple):
-            raise BadCheckpoint("the pickle is damaged: arguments that are no tuple")
+            raise BadCheckpoint("the pickle is damaged: arguments that are not a tuple")
         if maker.name == "getattr":
             self.looked_up.append(arguments)
         for argument in arguments:

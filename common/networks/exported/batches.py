@@ -84,7 +84,7 @@ class Batches:
 
 def _repeated(array: Array, size: int) -> Array:
     if len(array) != 1:
-        raise StartupError(f"an input has a first axis of {len(array)}, no batch")
+        raise StartupError(f"an input's first axis is {len(array)}, not a batch of 1")
     return np.repeat(array, size, axis=0)
 
 

@@ -124,7 +124,7 @@ class ExportedDetector:
         return self._shapes(found)
 
     def _shapes(self, found: Found) -> list[Shape]:
-        """The results that have a label; classes without one are mentioned once where nothing said how many there are."""
+        """The results that have a label; if the number of classes is unknown, those without one are logged once."""
         unlabelled = set(found.classes.tolist()) - self._labels.keys() - self._mentioned
         if unlabelled and self._count_unknown:
             self._mentioned |= unlabelled
@@ -143,7 +143,7 @@ class ExportedDetector:
             threshold: The lowest score, 0 to 1.
         """
         found = self._model.find_all(images, threshold, iou=self._iou, most=self._most, agnostic=self._agnostic)
-        return [to_shapes(each, self._labels, self._joint_threshold) for each in found]
+        return [self._shapes(each) for each in found]
 
 
 YoloHandler = ExportedDetector  # the former name, which functions made by earlier versions import

@@ -266,7 +266,7 @@ class ExportedModel:
             image = ImageInput.of(engine.inputs, metadata, wanted_hw)
             unknown = {port.name for port in engine.inputs} - {engine.inputs[image.index].name, *self._further}
             if unknown:
-                raise StartupError(f"no layout knows what the inputs {', '.join(sorted(unknown))} take")
+                raise StartupError(f"no known layout has the inputs {', '.join(sorted(unknown))}")
         except StartupError as error:
             seen = Signature(engine.inputs, engine.outputs, (0, 0), metadata)
             raise StartupError(f"{self.path}: {error}. Seen: {seen}") from error
@@ -366,7 +366,7 @@ def model_file(path: Path) -> Path:
         files = files or sorted(path.glob(f"*{TORCHSCRIPT_SUFFIX}"))
         if len(files) != 1:
             listed = ", ".join(file.name for file in files) or "none"
-            raise StartupError(f"{path}: expected one .onnx or .xml file in the folder, found {listed}")
+            raise StartupError(f"{path}: expected one .onnx, .xml or .torchscript file in the folder, found {listed}")
         return files[0]
     if path.suffix in (".pt", ".pth"):
         raise StartupError(

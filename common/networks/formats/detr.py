@@ -195,7 +195,7 @@ def _is_uncertain(file: Signature) -> bool:
 UNCERTAIN = UnreadableOutputs(
     match=_is_uncertain,
     remedy=(
-        "a DETR of transformers, and nothing says of which kind: put its config.json and preprocessor_config.json beside the "
+        "a DETR exported from transformers, of an unknown kind: put its config.json and preprocessor_config.json beside the "
         "file, or set LAYOUT: detr (DETR, YOLOS: a softmax) or detr-sigmoid (RT-DETR, D-FINE, RF-DETR, Deformable DETR)"
     ),
 )

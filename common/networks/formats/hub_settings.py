@@ -71,6 +71,7 @@ class HubSettings:
         """How an image is prepared, and the size of an input of free size."""
         said, where = read_object(self.processor or Path()), f"{self.processor}"
         said = said.get("image_processor", said)
+        StartupError.check(isinstance(said, dict), f"{where}: image_processor", "an object", said)
         kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
         resized = said.get("do_resize", True) is True
         StartupError.check(resized, f"{where}: do_resize", "true", said.get("do_resize"))
@@ -122,13 +123,17 @@ def _read_size(said: Mapping[str, Any], where: str) -> tuple[tuple[int, int], tu
 
 def _read_scale(said: Mapping[str, Any], kind: str, where: str) -> tuple[Color | None, Color]:
     """(mean or None, deviation) on a scale of 0 to 255."""
-    rescaled = said.get("do_rescale", True) is True and abs(float(said.get("rescale_factor", 1 / 255)) * 255 - 1) < 1e-3
-    StartupError.check(rescaled, f"{where}: do_rescale, rescale_factor", "true and 1/255", said.get("rescale_factor"))
+    factor = said.get("rescale_factor", 1 / 255)
+    by_255 = isinstance(factor, (int, float)) and abs(factor * 255 - 1) < 1e-3
+    rescaled = said.get("do_rescale", True) is True and by_255
+    StartupError.check(rescaled, f"{where}: do_rescale, rescale_factor", "true and 1/255", factor)
     # Where nothing is said the processor's own default holds.
     if not said.get("do_normalize", not kind.startswith("RTDetr")):
         return None, (255, 255, 255)
     mean = _color(said.get("image_mean"), IMAGENET_MEAN, f"{where}: image_mean")
-    return mean, _color(said.get("image_std"), IMAGENET_DEVIATION, f"{where}: image_std")
+    deviation = _color(said.get("image_std"), IMAGENET_DEVIATION, f"{where}: image_std")
+    StartupError.check(min(deviation) > 0, f"{where}: image_std", "numbers above 0", said.get("image_std"))
+    return mean, deviation
 
 
 def _color(values: Any, usual: Color, where: str) -> Color:

@@ -33,10 +33,8 @@ from common.vision.search_region import SearchRegion
 
 _LOG = logging.getLogger(__name__)
 _TEMPLATE_SIDE, _SEARCH_SIDE = 128, 256  # pixels of what the network sees of the object, and of the frame
-_TEMPLATE_CONTEXT, _SEARCH_CONTEXT = (
-    1,
-    3,
-)  # half the sum of the object's sides that is added to each of them, so many times
+# What is added to each side of an object, as a multiple of the mean of its sides.
+_TEMPLATE_CONTEXT, _SEARCH_CONTEXT = 1, 3
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 _SMALLEST = 10.0  # pixels of a side, unless the object was drawn smaller
@@ -55,7 +53,7 @@ class TransTTracker:
         model_path: A file with the network's parameters: .pth, .pt, .tar or .safetensors.
         variant: One of the function's weights.yaml, if it has one.
         threshold: The lowest score, 0 to 1, with which an object counts as found.
-        window: How much nearness to the last place counts against the score, 0 to 1.
+        window: The weight of nearness to the last place, 0 to 1; the score has the rest.
         device: cpu, cuda or cuda:<number>.
 
     Raises:
@@ -187,7 +185,7 @@ class Place:
         """The square around the object that the network sees.
 
         Args:
-            context: How many times half the sum of the object's sides is added to each of them.
+            context: What is added to each side of the object, as a multiple of the mean of its sides.
         """
         return SearchRegion.around(self.center_xy, self._side(context))
 
@@ -247,7 +245,7 @@ class _Track:
         """The inverse of `to_plain`. Raises BadState."""
         try:
             if state["network"] != key[:16]:
-                raise BadState("expected a state of the network that is loaded here, got one of another network's")
+                raise BadState("expected a state made with the loaded network, got one made with another")
             center, size, smallest = (_numbers(state[name], 2) for name in ("center", "size", "smallest"))
             red, green, blue = _numbers(state["padding"], 3)
             (lost,) = _numbers([state["lost"]], 1)

@@ -88,7 +88,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path, watched: list[str], attack: str,
     message = refusal(path)
     assert not canary.exists() and watched == []
     if attack not in ("pathlib.Path.touch", "a method through BUILD"):
-        assert "with torch.load it would call" in message and "don't open it" in message
+        assert "torch.load would call" in message and "don't open it" in message
 
 
 @pytest.mark.parametrize("attack", forged.touching(Path("x")))
@@ -104,7 +104,7 @@ def test_the_attacks_work_elsewhere(tmp_path: Path, attack: str) -> None:
 def test_names_that_no_weights_need_are_named(tmp_path: Path, watched: list[str], name: str) -> None:
     path = tmp_path / "best.pt"
     path.write_bytes(zipped(plain(yolo(opt=forged.harmful_calls()[name]))))
-    assert f"with torch.load it would call {name}, which no weights need" in refusal(path)
+    assert f"torch.load would call {name}, which weights never need" in refusal(path)
     assert watched == []
 
 
@@ -179,7 +179,7 @@ FORGED: dict[str, tuple[bytes, str]] = {
     ),
     "a registered extension": (plain(b"\x82\x01"), "an instruction that no checkpoint needs: EXT1"),
     "a buffer outside": (plain(b"\x97", protocol=5), "an instruction that no checkpoint needs: NEXT_BUFFER"),
-    "a text as persistent id": (plain(b"Pevil\n"), "refers to something else than a storage"),
+    "a text as persistent id": (plain(b"Pevil\n"), "refers to something other than a storage"),
     "a codec that unpacks": (plain(called("_codecs.encode", text("x"), text("zlib"))), "bytes in the encoding 'zlib'"),
     "numpy's scalar of an object": (
         plain(called("numpy.core.multiarray.scalar", called("numpy.dtype", text("O8")), text("x"))),
@@ -218,7 +218,7 @@ FORGED: dict[str, tuple[bytes, str]] = {
     ),
     "a tensor before its storage": (
         convolution(tensor((1, 3, 1, 1), (3, 1, 1, 1), 4, -4), s0=bytes(16)),
-        "no list of numbers",
+        "is not a list of numbers",
     ),
     "a storage that is missing": (
         convolution(tensor((1, 3, 1, 1), (3, 1, 1, 1), 4)),

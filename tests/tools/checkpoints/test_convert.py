@@ -269,7 +269,7 @@ def damaged(change: Any) -> nn.Module:
         ),
         (lambda m: setattr(m.model[3], "no", 9), "expected 1 inputs and 8 values"),
         (lambda m: m.model[2].bn.running_var.fill_(-1), "variances of 0 or more"),
-        (lambda m: setattr(m, "model", m.model[:2]), "the last layer is none of"),
+        (lambda m: setattr(m, "model", m.model[:2]), "expected the last layer to be one of"),
         (lambda m: setattr(m.model[2].conv, "stride", (0, 0)), "layer 2 .* expected strides of 1 or more"),
     ],
 )

@@ -190,7 +190,10 @@ KINDS: dict[str, tuple[Callable[[Path], Any], str]] = {
         written(of_class("torchvision.models.resnet.ResNet")),
         r"a whole network of torchvision .*state_dict\(\)",
     ),
-    "own.pth": (written(of_class("my_project.net.Net")), "with its class my_project.net.Net, whose code is not here"),
+    "own.pth": (
+        written(of_class("my_project.net.Net")),
+        "with its class my_project.net.Net, whose code is not available",
+    ),
     "v9.pt": (
         written(
             zipped(

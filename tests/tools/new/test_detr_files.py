@@ -33,7 +33,7 @@ def test_a_file_of_the_hub_with_what_lies_beside_it(tmp_path: Path, picture: str
     (tmp_path / "hub/onnx").mkdir(parents=True)
     model = constant_model(tmp_path / "hub/onnx/model.onnx", queries(2, {3: {1: 2.0}}), input_name="pixel_values")
     given = {"WEIGHTS": str(model), "NAME": "own", "OUT": str(tmp_path / "own"), "IMAGE": picture}
-    with pytest.raises(StartupError, match=r"nothing says of which kind: put its config\.json"):
+    with pytest.raises(StartupError, match=r"of an unknown kind: put its config\.json"):
         make(given)
     assert not (tmp_path / "own").exists()
     settings(tmp_path / "hub", "d_fine", ["cat", "dog"])

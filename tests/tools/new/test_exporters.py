@@ -162,7 +162,7 @@ def test_probabilities_of_a_classifier_are_compared() -> None:
 def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
     answers = [{"boxes": np.array([[1, 2, 30, 40]]), "scores": np.array([0.9]), "classes": np.array([0])}]
     with pytest.raises(
-        StartupError, match=r"best\.pt: the exported file answers otherwise .* 1 of 1 detections .*AS_IS=1"
+        StartupError, match=r"best\.pt: the exported file's results differ .* 1 of 1 detections .*AS_IS=1"
     ):
         ultralytics._compare(MODELS / "detect.onnx", Path("best.pt"), [GREY], answers)
 
@@ -213,7 +213,7 @@ def _answer(folder: Path) -> list[dict[str, object]]:
     ("settings", "message"),
     [
         ({"TASK": "pose"}, "TASK: the file's task is detect, got the text 'pose'"),
-        ({"LAYOUT": "yolov8"}, "LAYOUT: for exported files; a .pt file says itself what it gives"),
+        ({"LAYOUT": "yolov8"}, "LAYOUT: for exported files only; a .pt file says what its outputs are"),
         ({"AS_IS": "maybe"}, "AS_IS: expected 1 or 0, got the text 'maybe'"),
         ({"IMAGE_SIZE": "100"}, "IMAGE_SIZE: expected one side or height x width, multiples of 32"),
         ({"IMAGE": "/nowhere.jpg"}, "IMAGE: /nowhere.jpg: No such file"),

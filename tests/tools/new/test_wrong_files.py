@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[Maker, str]] = {
     ),
     "a model of images and texts": (
         graph({"pixel_values": IMAGE, "input_ids": TEXT}, {"logits_per_image": (1, 1)}),
-        r"no layout knows what the inputs input_ids take",
+        r"no known layout has the inputs input_ids",
     ),
     "two images": (
         graph({"template": IMAGE, "search": IMAGE}, {"score": (1, 1, 16, 16)}),
@@ -269,8 +269,11 @@ WRONG: dict[str, tuple[Maker, str]] = {
     "a program that writes a file": (torchscript(Writes("ran"), script=True), r"torch\.save|aten\.save|calls"),
     "a program without a size": (torchscript(Table()), r"IMAGE_SIZE: a TorchScript file doesn't declare"),
     # Folders.
-    "an empty folder": (directory(), r"model: expected one \.onnx or \.xml file in the folder, found none"),
-    "a folder of pictures": (directory(a__jpg=b"", b__jpg=b""), r"expected one \.onnx or \.xml file"),
+    "an empty folder": (
+        directory(),
+        r"model: expected one \.onnx, \.xml or \.torchscript file in the folder, found none",
+    ),
+    "a folder of pictures": (directory(a__jpg=b"", b__jpg=b""), r"expected one \.onnx, \.xml or \.torchscript file"),
     "a folder with two models": (directory(a__onnx=GOOD, b__onnx=GOOD), r"found a\.onnx, b\.onnx"),
     "a folder of a language model": (
         directory(config__json=BERT, model__safetensors=(2).to_bytes(8, "little") + b"{}"),

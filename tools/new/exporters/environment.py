@@ -63,8 +63,8 @@ def _locked(environment: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise StartupError(
-            f"{environment}: the exporter's environment can't be made: {error.strerror}; use AS_IS=1, or make new from a folder that "
-            "you may write to"
+            f"{environment}: the exporter's environment can't be made: {error.strerror}; make it writable, or "
+            "use AS_IS=1"
         ) from error
 
 

@@ -32,8 +32,8 @@ def _recognises(given: Given) -> bool:
 
 
 def _read(given: Given, workshop: Path) -> Facts:
-    given.refuse("DETECTOR", reason="for a pose network that needs one")
-    given.refuse("LAYOUT", reason="for exported files; what a checkpoint of YOLOv5 or YOLOv7 gives is known")
+    given.refuse("DETECTOR", reason="for top-down pose networks only")
+    given.refuse("LAYOUT", reason="for exported files only; the outputs of YOLOv5's and YOLOv7's checkpoints are known")
     target = workshop / f"{given.path.stem}.onnx"
     converted = to_onnx(given.path, target, read_size(given.settings.get("IMAGE_SIZE")))
     if given.hints.task not in (None, converted.task):

@@ -63,7 +63,7 @@ def _of_a_folder(given: Given) -> Facts:
     from common.networks.huggingface.embedding import check_describes
     from common.networks.huggingface.folder import INDEX, ModelFolder
 
-    given.refuse(*_OF_FILES, reason="for exported files; the folder says this itself")
+    given.refuse(*_OF_FILES, reason="for exported files only; the folder's settings say this")
     folder = ModelFolder.open(given.path)
     check_describes(folder.config, str(folder.path))
     names = [_CONFIG, *_PREPARED, *([INDEX] if len(folder.files) > 1 else [])]
@@ -81,7 +81,7 @@ def _of_a_folder(given: Given) -> Facts:
 def _of_the_hub(given: Given) -> Facts:
     from common.networks.huggingface.embedding import check_describes
 
-    given.refuse(*_OF_FILES, reason="for exported files; the model's folder says this itself")
+    given.refuse(*_OF_FILES, reason="for exported files only; the model's settings say this")
     model = read_published(given.weights)
     check_no_code(model.config, f"{model.title}: {_CONFIG}")
     check_describes(model.config, model.title)

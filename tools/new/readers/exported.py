@@ -94,7 +94,7 @@ def _recognises(given: Given) -> bool:
 
 
 def _read(given: Given, workshop: Path) -> Facts:
-    given.refuse("DETECTOR", reason="for a pose network that needs one")
+    given.refuse("DETECTOR", reason="for top-down pose networks only")
     path = given.path
     _check_content(path)
     if path.is_file() and path.suffix not in _ENGINES:  # TorchScript is called model.pt as often

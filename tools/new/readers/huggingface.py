@@ -45,7 +45,7 @@ def _read(given: Given, workshop: Path) -> Facts:
     given.refuse(
         "IMAGE_SIZE", reason="for exported files; preprocessor_config.json says to what size images are resized"
     )
-    given.refuse("DETECTOR", reason="for a pose network that needs one")
+    given.refuse("DETECTOR", reason="for top-down pose networks only")
     return _read_folder(given) if given.path.exists() else _read_hub(given)
 
 
@@ -86,13 +86,9 @@ def _task(config: Mapping[str, Any], given: Given, where: str) -> str:
     """What the model is for. Raises StartupError when no function serves it."""
     name = architecture(config)
     task = task_of(name)
-    if task is None and "PoseEstimation" in name:
-        raise StartupError(
-            f"{where}: {name} finds the joints of what a detector has found: give one, DETECTOR=folder or file"
-        )
     if task is None and name.endswith(("Model", "Backbone")):
         raise StartupError(
-            f"{where}: {name} describes what it sees and names no classes: set KIND=reid to tell objects apart by it"
+            f"{where}: {name} gives descriptors, not classes: set KIND=reid to use it for re-identification"
         )
     if task is None:
         raise StartupError(architecture_error(name, where))

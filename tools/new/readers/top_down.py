@@ -79,7 +79,7 @@ def _of_a_folder(given: Given, detector: Path, parts: Path) -> Facts:
     from common.networks.huggingface.folder import ModelFolder
 
     given.refuse(
-        "IMAGE_SIZE", "COLOR", "MEAN", "STD", "CODEC", reason="for exported files; the folder says this itself"
+        "IMAGE_SIZE", "COLOR", "MEAN", "STD", "CODEC", reason="for exported files only; the folder's settings say this"
     )
     folder = ModelFolder.open(given.path)
     if folder.architecture != POSE:

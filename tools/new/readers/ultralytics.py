@@ -23,8 +23,8 @@ def _recognises(given: Given) -> bool:
 
 
 def _read(given: Given, workshop: Path) -> Facts:
-    given.refuse("LAYOUT", reason="for exported files; a .pt file says itself what it gives")
-    given.refuse("DETECTOR", reason="for a pose network that needs one")
+    given.refuse("LAYOUT", reason="for exported files only; a .pt file says what its outputs are")
+    given.refuse("DETECTOR", reason="for top-down pose networks only")
     as_is = given.settings.get("AS_IS", "0").lower()
     StartupError.check(as_is in (*_YES, *_NO), "AS_IS", "1 or 0", given.settings.get("AS_IS"))
     with identified(given.path) as (found, content):

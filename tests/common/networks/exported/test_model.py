@@ -358,7 +358,8 @@ def test_openvino_folder(tmp_path: Path) -> None:
     assert results(ExportedModel(folder).find(IMAGE, 0.3)) == [CAT, DOG]
     (folder / "other.onnx").touch()
     with pytest.raises(
-        StartupError, match=r"expected one \.onnx or \.xml file in the folder, found best\.xml, other\.onnx"
+        StartupError,
+        match=r"expected one \.onnx, \.xml or \.torchscript file in the folder, found best\.xml, other\.onnx",
     ):
         ExportedModel(folder)
 

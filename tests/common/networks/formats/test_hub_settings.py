@@ -91,6 +91,23 @@ def test_processors(tmp_path: Path, said: dict[str, Any], expected: Preparation,
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"rescale_factor": "1/255"}, "do_rescale, rescale_factor: expected true and 1/255"),
+        ({"rescale_factor": None}, "do_rescale, rescale_factor: expected true and 1/255"),
+        ({"image_std": [0, 1, 1]}, "image_std: expected numbers above 0"),
+        ({"image_processor": "RTDetrImageProcessor"}, "image_processor: expected an object"),
+    ],
+)
+def test_processors_that_make_no_sense_are_refused(tmp_path: Path, said: dict[str, Any], message: str) -> None:
+    write(tmp_path / "preprocessor_config.json", {"size": {"height": 64, "width": 64}, **said})
+    found = HubSettings.beside(tmp_path / "model.onnx")
+    assert found.size_hw is None
+    with pytest.raises(StartupError, match=message):
+        found.preparation()
+
+
 def test_which_files_belong_to_a_model(tmp_path: Path) -> None:
     above, beside = tmp_path / "hub/config.json", tmp_path / "hub/onnx/config.json"
     write(above, {"model_type": "detr", "id2label": {"0": "cat", "1": "dog"}})

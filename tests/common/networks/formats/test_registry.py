@@ -270,7 +270,7 @@ def test_which_detr_it_is() -> None:
     assert found(DETR, hints=Hints(model_type="rf_detr", names=TWO))[0] == "detr-sigmoid"
     assert found(DETR, hints=Hints(layout="detr"))[0] == "detr"
     assert found(DETR, hints=Hints(layout="detr-sigmoid"))[0] == "detr-sigmoid"
-    refused = "a DETR of transformers, and nothing says of which kind: put its config.json and preprocessor_config.json"
+    refused = "a DETR exported from transformers, of an unknown kind: put its config.json and preprocessor_config.json"
     for hints in (Hints(), Hints(classes=2), Hints(classes=3), Hints(model_type="new_detr"), Hints(task="detect")):
         with pytest.raises(StartupError, match=refused):
             found(DETR, hints=hints)

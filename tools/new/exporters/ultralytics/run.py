@@ -41,7 +41,7 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
         The ONNX file in the workshop, and a sentence about what was compared.
 
     Raises:
-        StartupError: The export fails, or the exported file answers otherwise.
+        StartupError: The export fails, or the exported file gives other results.
     """
     images = _pictures(pictures)
     python = python_for(_HERE, _MODULES)
@@ -109,7 +109,7 @@ def _compare(
         comparison.add(model, image, answer, LOWEST_SCORE)
     if not comparison.agrees:
         raise StartupError(
-            f"{path}: the exported file answers otherwise than the .pt: {comparison.unmatched} of {comparison.detections} "
+            f"{path}: the exported file's results differ from those of the .pt: {comparison.unmatched} of {comparison.detections} "
             f"detections on {len(images)} pictures differ, the others by {comparison}; {_OWN_WAY}"
         )
     if not comparison.detections:

@@ -22,7 +22,9 @@ from common.networks.engines.interface import Array, Engine, Tensor, installed
 
 SUFFIX = ".torchscript"
 _METADATA = "config.txt"  # the extra file in which Ultralytics' and YOLOv5's exporters write JSON
-_FILE_OPERATORS = re.compile(rb"\b(?:torch|aten)\.(save|from_file|load)\s*\(")
+# However it is written: torch skips line breaks, comments and brackets between the parts of a name, and knows aliases.
+_FILE_OPERATORS = re.compile(rb"\.(?:[\s\\()]|#[^\n]*\n)*(save|from_file|load|read_file|write_file)\b")
+_GETATTR = re.compile(rb"""\bgetattr\([^()"']*, "(\w+)"\)""")  # as torch writes it, for modules called "0"
 _LARGEST_TEXT = 64 << 20  # bytes of one source file, unpacked
 _WARM_UP_RUNS = 2  # torch profiles and compiles during the first two
 
@@ -161,17 +163,27 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                if "/code/" not in entry.filename or not entry.filename.endswith(".py"):
+                name = entry.filename.lower()  # torch finds its entries in either case
+                if "/code/" not in name or not name.endswith(".py"):
                     continue
                 if entry.file_size > _LARGEST_TEXT:
                     raise StartupError(f"{path}: {entry.filename} is too large for a model's code")
-                if found := _FILE_OPERATORS.search(archive.read(entry)):
+                if operator := _file_operator(archive.read(entry)):
                     raise StartupError(
-                        f"{path}: its code calls torch.{found[1].decode()}, which reads or writes files; a model has no use "
-                        "for that, so it is not loaded"
+                        f"{path}: its code calls {operator}, which reads or writes files; a model has no use for that, so it is "
+                        "not loaded"
                     )
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
         raise StartupError(f"{path}: not a TorchScript file, or cut off: {error}") from error
+
+
+def _file_operator(source: bytes) -> str:
+    """An operator for files that TorchScript source code may call; "" for none."""
+    while (plain := _GETATTR.sub(rb"_.\1", source)) != source:  # one inside the other
+        source = plain
+    if found := _FILE_OPERATORS.search(source):
+        return f"torch.{found[1].decode()}"
+    return "getattr with a name that torch.jit.save doesn't write" if re.search(rb"\bgetattr\b", source) else ""
 
 
 def _metadata(text: str | bytes, path: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from common.config import FunctionConfig
 from common.errors import StartupError
 from common.networks.exported.model import ExportedModel
 from common.networks.huggingface.detect import boxes_found
+from common.networks.huggingface.folder import CONFIG
 from common.networks.huggingface.network import Network
 from common.networks.huggingface.pose import VitPose
 from common.networks.results import Found
@@ -76,7 +77,7 @@ class TransformersTopDown(TopDown):
         locate = partial(locate_model, config, variant=variant, model_path=model_path, folders=True)
         pose_folder, detector_place = locate("pose", pose_path, exported=False), locate("detector", detector_path)
         pose = VitPose(pose_folder, device=device, precision=precision, dataset_index=dataset_index, padding=padding)
-        if detector_place.is_dir() and (detector_place / "config.json").is_file():
+        if detector_place.is_dir() and (detector_place / CONFIG).is_file():
             network = Network(config, "detect", model_path=str(detector_place), device=device, precision=precision)
             find, names, first_class = _by_transformers(network), network.names, 0
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import StartupError
-from common.networks.huggingface.folder import check_no_code
+from common.networks.huggingface.folder import CONFIG, PREPROCESSING, check_no_code
 from tools.new.facts import Facts, Given
 from tools.new.hub import is_hub_name, read_published
 from tools.new.readers.exported import beside
@@ -13,8 +13,6 @@ from tools.new.readers.huggingface import licence_of
 from tools.new.readers.reader import Reader
 
 _SUFFIXES = (".onnx", ".xml")
-_CONFIG = "config.json"  # of a folder of the Hugging Face hub
-_PREPARED = ("preprocessor_config.json", "processor_config.json")
 _OF_FILES = ("COLOR", "MEAN", "STD", "OUTPUT")
 _OPTIONS = ("IMAGE_SIZE", *_OF_FILES)
 
@@ -32,7 +30,7 @@ def _read(given: Given, workshop: Path) -> Facts:
     given.refuse("LAYOUT", "RESIZE", "DETECTOR", "CODEC", reason="for a detector, got KIND=reid")
     if not given.path.exists():
         return _of_the_hub(given)
-    return _of_a_folder(given) if (given.path / _CONFIG).is_file() else _of_a_file(given)
+    return _of_a_folder(given) if (given.path / CONFIG).is_file() else _of_a_file(given)
 
 
 def _of_a_file(given: Given) -> Facts:
@@ -66,10 +64,12 @@ def _of_a_folder(given: Given) -> Facts:
     given.refuse(*_OF_FILES, reason="for exported files only; the folder's settings say this")
     folder = ModelFolder.open(given.path)
     check_describes(folder.config, str(folder.path))
-    names = [_CONFIG, *_PREPARED, *([INDEX] if len(folder.files) > 1 else [])]
+    names = [CONFIG, *PREPROCESSING, *([INDEX] if len(folder.files) > 1 else [])]
     others = [path for name in names if (path := folder.path / name).is_file()]
-    if not any(path.name in _PREPARED for path in others):
-        raise StartupError(f"{folder.path}: {_PREPARED[0]} is missing: it says how pictures are resized and normalised")
+    if not any(path.name in PREPROCESSING for path in others):
+        raise StartupError(
+            f"{folder.path}: {PREPROCESSING[0]} is missing: it says how pictures are resized and normalised"
+        )
     return Facts(
         files=(*others, *folder.files),
         entry="",
@@ -83,10 +83,12 @@ def _of_the_hub(given: Given) -> Facts:
 
     given.refuse(*_OF_FILES, reason="for exported files only; the model's settings say this")
     model = read_published(given.weights)
-    check_no_code(model.config, f"{model.title}: {_CONFIG}")
+    check_no_code(model.config, f"{model.title}: {CONFIG}")
     check_describes(model.config, model.title)
-    if not any(file.path in _PREPARED for file in model.files):
-        raise StartupError(f"{model.title}: {_PREPARED[0]} is missing: it says how pictures are resized and normalised")
+    if not any(file.path in PREPROCESSING for file in model.files):
+        raise StartupError(
+            f"{model.title}: {PREPROCESSING[0]} is missing: it says how pictures are resized and normalised"
+        )
     return Facts(
         files=(),
         fetched=model.files,

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StartupError, describe
+from common.networks.huggingface.folder import CONFIG, PREPROCESSING
 from tools.new.facts import UNKNOWN_LICENCE, Facts, Given
 from tools.new.readers.exported import ULTRALYTICS_LICENCE, beside
 from tools.new.readers.reader import Reader
 
-_SUFFIXES = (".onnx", ".xml")
-_CONFIG = "config.json"  # of a folder of the Hugging Face hub
-_PREPARED = ("preprocessor_config.json", "processor_config.json")
 _OPTIONS = ("IMAGE_SIZE", "COLOR", "MEAN", "STD", "CODEC", "DETECTOR_CLASSES")
 _PERSON = ("person",)
 
@@ -31,7 +29,7 @@ def _read(given: Given, workshop: Path) -> Facts:
         if not path.exists():
             raise StartupError(f"{name}: there is no {given.settings[name]}")
     (parts := workshop / "models").mkdir()
-    if (given.path / _CONFIG).is_file():
+    if (given.path / CONFIG).is_file():
         return _of_a_folder(given, detector, parts)
     return _of_a_file(given, detector, parts)
 
@@ -52,7 +50,7 @@ def _of_a_file(given: Given, detector: Path, parts: Path) -> Facts:
         normalisation=Normalisation.read(settings.get("COLOR", "rgb"), settings.get("MEAN"), settings.get("STD")),
     )
     pose = ExportedPose(network, codec=settings.get("CODEC", "auto"))
-    if (detector / _CONFIG).is_file():
+    if (detector / CONFIG).is_file():
         raise StartupError(
             f"DETECTOR: {detector} is a folder of the Hugging Face hub, which needs torch: in front of an exported pose network "
             "expected an .onnx or .xml file"
@@ -88,7 +86,7 @@ def _of_a_folder(given: Given, detector: Path, parts: Path) -> Facts:
             f"{describe(folder.architecture)}"
         )
     files = _copied_folder(folder, parts / "pose")
-    if (detector / _CONFIG).is_file():
+    if (detector / CONFIG).is_file():
         given.refuse("LAYOUT", reason="for an exported detector")
         others, licence = _copied_folder(_object_detection(detector), parts / "detector"), UNKNOWN_LICENCE
     else:
@@ -152,7 +150,7 @@ def _copied_folder(folder: Any, target: Path) -> list[Path]:
     from common.networks.huggingface.folder import INDEX
 
     target.mkdir()
-    names = [_CONFIG, *_PREPARED, *([INDEX] if len(folder.files) > 1 else []), *(file.name for file in folder.files)]
+    names = [CONFIG, *PREPROCESSING, *([INDEX] if len(folder.files) > 1 else []), *(file.name for file in folder.files)]
     made = [target / name for name in names if (folder.path / name).is_file()]
     for file in made:
         shutil.copyfile(folder.path / file.name, file)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from common.networks.formats.signature import Hints
 from tests.common.networks.onnx_files import constant_model
 
 IMAGE = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
+CALL = b"torch.save("  # in the code of Writes
 ULTRALYTICS = {"task": "detect", "batch": 1, "imgsz": [64, 64], "names": {"0": "cat", "1": "dog"}, "end2end": False}
 
 
@@ -144,6 +146,15 @@ class Reads(torch.nn.Module):
         return x + torch.from_file("/etc/hostname", False, 4, dtype=torch.uint8).sum()
 
 
+class Numbered(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Sigmoid()), torch.nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
 class TakesLists(torch.nn.Module):
     def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
         return images[0]
@@ -152,6 +163,55 @@ class TakesLists(torch.nn.Module):
 class GivesNumbers(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> int:
         return x.shape[0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"ops . aten . save (",
+        b"ops.aten.\\\n      save(",
+        b"(ops.aten.# harmless\n save)(",
+        b"(ops.aten).save(",
+        b'getattr(ops.aten, "save")(',
+        b'getattr(ops.aten, "sa" "ve")(',
+        b"getattr(ops.aten, 'sa\\x76e')(",
+    ],
+)
+def test_other_spellings_of_such_calls_are_found(tmp_path: Path, call: bytes) -> None:
+    rewritten(save(Writes("/nowhere"), tmp_path / "m.torchscript", script=True), lambda code: code.replace(CALL, call))
+    with pytest.raises(StartupError, match=r"its code calls .*, which reads or writes files"):
+        open_engine(tmp_path / "m.torchscript", example=lambda engine: [IMAGE])
+
+
+def test_code_under_names_in_capitals_is_checked(tmp_path: Path) -> None:
+    """torch finds the entries of an archive in either case."""
+    path = save(Writes("/nowhere"), tmp_path / "m.torchscript", script=True)
+    rewritten(path, lambda code: code, lambda name: name.replace(".py", ".PY"))
+    with pytest.raises(StartupError, match=r"its code calls torch\.save, which"):
+        open_engine(path, example=lambda engine: [IMAGE])
+
+
+def rewritten(path: Path, code: Callable[[bytes], bytes], name: Callable[[str], str] = str) -> None:
+    """Changes the source code, or the names of the entries, of a TorchScript file."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {each: archive.read(each) for each in archive.namelist()}
+    sources = {each: content for each, content in entries.items() if each.endswith(".py")}
+    assert any(CALL in content for content in sources.values())
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, content in entries.items():
+            archive.writestr(name(each), code(content) if each in sources else content)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_modules_without_names_are_read(tmp_path: Path, script: bool) -> None:
+    path = save(Numbered(), tmp_path / "m.torchscript", script=script)
+    with zipfile.ZipFile(path) as archive:
+        assert any(b"getattr(" in archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    np.testing.assert_allclose(
+        open_engine(path, example=lambda engine: [IMAGE]).run([IMAGE])[0][0, 0, 0, 0],
+        1 / (1 + np.exp(-max(IMAGE[0, 0, 0, 0], 0))),
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(("module", "call"), [(Writes, "torch.save"), (Reads, "torch.from_file")])

@@ -153,8 +153,9 @@ def locate(config: FunctionConfig, variant: str | None = None, model_path: str |
     if model_path:
         path = config.directory / model_path
         if not path.exists():
+            start = "" if Path(model_path).is_absolute() else " (a relative path starts at the function's directory)"
             raise StartupError(
-                f"MODEL_PATH: there is no {path}; mount the folder of your weights into the container, "
+                f"MODEL_PATH: there is no {path}{start}; mount the folder of your weights into the container, "
                 "or leave MODEL_PATH empty for the function's own"
             )
         folder = path if path.is_dir() else path.parent

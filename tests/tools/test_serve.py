@@ -527,6 +527,27 @@ def test_a_table_names_what_functions_lack(tmp_path: Path) -> None:
     assert f"-m pip install --no-deps -r {directory}/requirements.txt" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "reported"),
+    [
+        ([], 'With weights of your own: make serve FUNCTIONS=one ARGS="--env MODEL_PATH=/path/to/them"'),
+        (["--env", "MODEL_PATH=models"], "one/models (a relative path starts at the function's directory); mount"),
+        (["--env", "MODEL_PATH=/models"], "one: MODEL_PATH: there is no /models; mount"),
+    ],
+    ids=str,
+)
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path, given: list[str], reported: str) -> None:
+    directory = make_function(tmp_path, "one")
+    file = directory / "function.yaml"
+    option = '{name: OPTION, value: "from yaml"}'
+    text = file.read_text()
+    assert option in text
+    file.write_text(text.replace(option, "{name: MODEL_PATH, value: /nowhere/weights}"))
+    ended = serve(str(directory), *given)
+    assert ended.returncode == 2 and reported in ended.stderr
+    assert ("weights of your own (MODEL_PATH)" in ended.stderr) == (not given)
+
+
 @pytest.fixture
 def weights_server() -> Iterator[FileServer]:
     with file_server() as running:

@@ -35,6 +35,14 @@ class NotServed:
         return self.weights.files if self.weights else ()
 
     @property
+    def awaits_own_weights(self) -> bool:
+        """Whether MODEL_PATH is still that of its function.yaml, a folder that is mounted into containers."""
+        mounted = self.config.environment.get("MODEL_PATH")
+        return bool(
+            mounted and self.weights and f"there is no {self.config.directory / mounted};" in self.weights.problem
+        )
+
+    @property
     def words(self) -> str:
         """What the function lacks, in a few words."""
         parts = []
@@ -42,7 +50,7 @@ class NotServed:
             more = len(self.packages) - 2
             parts.append("packages " + ", ".join(self.packages[:2]) + (f" and {more} more" if more > 0 else ""))
         if self.weights:
-            own = "MODEL_PATH" if self.weights.problem.startswith("MODEL_PATH") else "see below"
+            own = "MODEL_PATH" if self.awaits_own_weights else "see below"
             parts.append(f"weights {self.weights.variant}" if self.weights.files else f"weights of your own ({own})")
         return "; ".join(parts)
 
@@ -112,6 +120,8 @@ def report(left_out: Sequence[NotServed], sizes: Sizes) -> str:
     if fetchable := [each.config.name for each in left_out if each.to_fetch]:
         names = "" if len(fetchable) > 3 else f' FUNCTIONS="{" ".join(fetchable)}"'
         lines.append(f"Fetch the weights: make weights{names}")
+    if own := [each.config.name for each in left_out if each.awaits_own_weights]:
+        lines.append(f'With weights of your own: make serve FUNCTIONS={own[0]} ARGS="--env MODEL_PATH=/path/to/them"')
     if without := {
         path: None for each in left_out if each.packages for path in requirement_files(each.config.directory)
     }:

@@ -13,6 +13,12 @@ import pytest
 from deploy.commands import end
 
 
+def interrupted_end(process):
+    # The signal is not sent before `pytest.raises` is there: it would end the tests' own process.
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    end(process)
+
+
 def test_a_second_ctrl_c_ends_by_force():
     """A command that does not heed SIGTERM would otherwise go on by itself, as in a session of its own."""
     words = ["sh", "-c", "trap '' TERM; echo ready; sleep 20 & wait; sleep 20"]
@@ -21,8 +27,7 @@ def test_a_second_ctrl_c_ends_by_force():
     with process.stdout:
         process.stdout.readline()
         began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):  # from here on: outside of it the signal would end the test's own process
-            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
-            end(process)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_end(process)
     assert process.poll() == -signal.SIGKILL
     assert time.monotonic() - began < 5

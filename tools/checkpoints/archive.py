@@ -128,6 +128,12 @@ class _ZipStorages:
         for name in self._entries:
             if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
                 raise BadCheckpoint(f"a zip archive with an entry outside of it: {name[:80]!r}")
+        # torch reads the folder of the first entry, and finds names in either case: it must not see another pickle than this one.
+        names = [entry.filename.lower() for entry in self._archive.infolist()]
+        if len(set(names)) < len(names) or len({name.partition("/")[0] for name in names}) > 1:
+            raise BadCheckpoint(
+                "a zip archive with several folders, or with a name in it twice, which torch never writes"
+            )
 
     def _read(self, name: str, most: int) -> bytes:
         entry = self._entries.get(name)

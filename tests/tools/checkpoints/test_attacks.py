@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +247,19 @@ def test_forged_files_are_refused(tmp_path: Path, watched: list[str], name: str)
     path = tmp_path / "best.pt"
     path.write_bytes(content)
     assert re.search(message, refusal(path))
+    assert watched == []
+
+
+@pytest.mark.parametrize("name", ["best/DATA.PKL", "best/data.pkl", "worst/DATA.PKL", "worst/version"])
+def test_a_second_pickle_that_only_torch_would_read_is_refused(tmp_path: Path, watched: list[str], name: str) -> None:
+    """torch.load finds DATA.PKL where data.pkl is asked for, if it comes last."""
+    path = tmp_path / "best.pt"
+    path.write_bytes(zipped(plain(b"N")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a duplicate name
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, plain(called("os.system", text("true"))))
+    assert "several folders, or with a name in it twice" in refusal(path)
     assert watched == []
 
 

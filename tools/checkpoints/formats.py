@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 HEAD = 4096  # bytes that are looked at
 
@@ -57,6 +59,16 @@ _OFFSETS = (
 _PICKLES = tuple(bytes([byte]) for byte in b"\x80(c]}GXUVSIJKLMNT")
 
 
+def _is_tar(file: BinaryIO) -> bool:
+    """Whether torch.load would read a file as a tar archive, which it tries first, even if the file begins like a pickle."""
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:"):
+            return True
+    except (tarfile.TarError, EOFError, ValueError, OverflowError):
+        return False
+
+
 def recognise(path: Path) -> Verdict | None:
     """What a file is that is no checkpoint.
 
@@ -72,10 +84,13 @@ def recognise(path: Path) -> Verdict | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD)
+        is_tar = _is_tar(file)
     if not head:
         return Verdict("empty", "copy or download it again")
     if not head.strip(b"\0"):
         return Verdict("filled with zeros: the download or the copy broke off", "copy or download it again")
+    if is_tar:
+        return Verdict("a tar archive", "unpack it and give the model inside")
     for signature, what, remedy in _SIGNATURES:
         if head.startswith(signature):
             return Verdict(what, remedy)

@@ -10,6 +10,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 import warnings
 import zipfile
@@ -261,6 +262,22 @@ def test_a_second_pickle_that_only_torch_would_read_is_refused(tmp_path: Path, w
             archive.writestr(name, plain(called("os.system", text("true"))))
     assert "several folders, or with a name in it twice" in refusal(path)
     assert watched == []
+
+
+def test_a_tar_archive_that_begins_like_a_pickle_is_refused(tmp_path: Path) -> None:
+    """torch.load tries tar first; the checksum of the first header is all that makes one."""
+    member = tarfile.TarInfo("name")
+    header = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    header[:100] = (b"\x80\x02B" + struct.pack("<I", 2041)).ljust(
+        100, b"x"
+    )  # the value of this instruction is the archive
+    header[257:265] = bytes(8)  # as tar was written before it had a mark
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "best.pt"
+    path.write_bytes(bytes(header) + bytes(1536) + b"0N.")
+    assert tarfile.is_tarfile(path)
+    assert "a tar archive" in refusal(path)
 
 
 def test_entries_that_overlap_are_read_once(tmp_path: Path) -> None:

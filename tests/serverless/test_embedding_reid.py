@@ -125,8 +125,8 @@ def test_an_output_with_axes_of_one(tmp_path: Path) -> None:
         (np.zeros((1, 84, 84), np.float32), r"expected an output \(batch, D\).*without a head. Seen: inputs"),
         (np.zeros((1, 8, 7, 7), np.float32), r"export the network with its pooling"),
         (np.zeros((1, 1), np.float32), r"expected an output \(batch, D\)"),
-        (np.zeros((1, 8), np.int64), "finite numbers of a floating-point type"),
-        (np.full((1, 8), np.nan, np.float32), "finite numbers of a floating-point type"),
+        (np.zeros((1, 8), np.int64), "finite floating-point numbers"),
+        (np.full((1, 8), np.nan, np.float32), "finite floating-point numbers"),
     ],
 )
 def test_files_that_are_no_embedding_networks(

@@ -100,7 +100,7 @@ def find_layout(
         raise StartupError(f"LAYOUT={hints.layout} means {expected}; the file's outputs don't fit. Seen: {file}")
     task = f" with TASK={hints.task}" if hints.task else ""
     vector = len(file.outputs) == 1 and len(file.outputs[0].shape) == 2
-    other = "; one that describes a picture by a vector becomes a function with KIND=reid" if vector else ""
+    other = "; one that describes a picture by a vector needs another KIND (docs/new.md)" if vector else ""
     raise StartupError(
         f"the outputs fit none of the layouts known here{task}. Seen: {file}. Export a YOLO model again (yolo export "
         "model=best.pt format=onnx); another model needs a handler of its own (make new NAME=<name> KIND=detector)"

@@ -50,7 +50,7 @@ def test_the_input_is_said_in_the_order_of_image_size(tmp_path: Path, capsys: py
 
 def test_a_network_of_descriptors_without_its_kind(tmp_path: Path) -> None:
     path = constant_model(tmp_path / "osnet.onnx", {"descriptors": np.ones((1, 512), np.float32)})
-    with pytest.raises(StartupError, match="by a vector becomes a function with KIND=reid"):
+    with pytest.raises(StartupError, match="by a vector needs another KIND"):
         make({"WEIGHTS": str(path), "NAME": "mine", "OUT": str(tmp_path / "mine")})
 
 

@@ -134,6 +134,9 @@ class _ZipStorages:
             raise BadCheckpoint(
                 "a zip archive with several folders, or with a name in it twice, which torch never writes"
             )
+        # With bytes before the archive, torch takes the entries from other places than zipfile does.
+        if min((entry.header_offset for entry in self._archive.infolist()), default=0) > 0 or self._archive.comment:
+            raise BadCheckpoint("a zip archive with further bytes before or after it, which torch never writes")
 
     def _read(self, name: str, most: int) -> bytes:
         entry = self._entries.get(name)

@@ -264,6 +264,18 @@ def test_a_second_pickle_that_only_torch_would_read_is_refused(tmp_path: Path, w
     assert watched == []
 
 
+def test_two_archives_in_a_row_are_refused(tmp_path: Path, watched: list[str]) -> None:
+    """Of two of the same size zipfile reads the second, torch the first."""
+    path = tmp_path / "best.pt"
+    path.write_bytes(zipped(plain(called("os.system", text("true")))) + zipped(plain(b"N")))
+    assert "further bytes before or after it" in refusal(path)
+    path.write_bytes(zipped(plain(b"N")))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"further bytes"
+    assert "further bytes before or after it" in refusal(path)
+    assert watched == []
+
+
 def test_a_tar_archive_that_begins_like_a_pickle_is_refused(tmp_path: Path) -> None:
     """torch.load tries tar first; the checksum of the first header is all that makes one."""
     member = tarfile.TarInfo("name")

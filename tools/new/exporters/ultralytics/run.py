@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
     python = python_for(_HERE, _MODULES)
     print("Ultralytics' package, which is licensed under AGPL-3.0, exports the file to ONNX ...", flush=True)
     # Their package takes some names for other files or networks: yolov5n.pt, x-world.pt, o'brien.pt.
-    shutil.copyfile(path, workshop / _MODEL)
+    _copy(path, workshop / _MODEL)
     files = [workshop / f"picture{i}.npy" for i in range(len(images))]
     for file, image in zip(files, images, strict=True):
         np.save(file, image)
@@ -60,6 +61,16 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
         onnx,
         f"Exported from {path.name} by ultralytics {report['version']}; {_compare(onnx, path, images, answers)}",
     )
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copies a .pt; an archive is packed again, so that torch reads exactly the entries that were checked."""
+    if not zipfile.is_zipfile(path):
+        shutil.copyfile(path, target)
+        return
+    with zipfile.ZipFile(path) as given, zipfile.ZipFile(target, "w") as made:
+        for entry in given.infolist():
+            made.writestr(entry.filename, given.read(entry))
 
 
 def _run(python: Path, job: Path, path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,18 @@ def test_probabilities_of_a_classifier_are_compared() -> None:
     found = Found(np.array([0.7, 0.3], np.float32), np.array([1, 0]))
     assert compare(found, {"probabilities": np.array([0.305, 0.695])}).agrees
     assert not compare(found, {"probabilities": np.array([0.4, 0.6])}).agrees
+
+
+def test_an_archive_is_packed_again_and_pickles_are_copied(tmp_path: Path) -> None:
+    weights, pickles, made = MODELS / "detect.pt", tmp_path / "old.pt", tmp_path / "made.pt"
+    ultralytics._copy(weights, made)
+    with zipfile.ZipFile(weights) as given, zipfile.ZipFile(made) as packed:
+        assert {name: given.read(name) for name in given.namelist()} == {
+            name: packed.read(name) for name in packed.namelist()
+        }
+    pickles.write_bytes(b"\x80\x02N." + weights.read_bytes())  # of which torch reads the pickle alone
+    ultralytics._copy(pickles, made)
+    assert made.read_bytes() == pickles.read_bytes()
 
 
 def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:

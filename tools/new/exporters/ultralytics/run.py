@@ -65,7 +65,11 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
 
 def _copy(path: Path, target: Path) -> None:
     """Copies a .pt; an archive is packed again, so that torch reads exactly the entries that were checked."""
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        is_archive = (
+            file.read(4) == b"PK\x03\x04"
+        )  # what torch goes by, and the check: pickles may have an archive behind them
+    if not is_archive:
         shutil.copyfile(path, target)
         return
     with zipfile.ZipFile(path) as given, zipfile.ZipFile(target, "w") as made:

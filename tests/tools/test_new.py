@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 import yaml
 
@@ -83,6 +84,27 @@ def test_all_that_belongs_to_an_openvino_file_comes_along(tmp_path: Path) -> Non
     (made / "detect.bin").write_bytes(b"changed")
     with pytest.raises(StartupError, match=r"have changed: detect\.bin"):
         LoadedFunction(made, unique=True)
+
+
+def test_weights_in_a_file_of_their_own_come_along(tmp_path: Path) -> None:
+    """As the hub has them (model.onnx_data), and as torch writes them (model.onnx.data)."""
+    for number, name in enumerate(("m.onnx_data", "m.onnx.data")):
+        (folder := tmp_path / str(number)).mkdir()
+        network = onnx.load(MODELS / "detect.onnx")
+        onnx.save(network, folder / "m.onnx", save_as_external_data=True, location=name, size_threshold=1024)
+        given = {"WEIGHTS": str(folder / "m.onnx"), "NAME": f"apart-{number}", "OUT": str(folder / "made")}
+        made = make(given).directory
+        assert {"m.onnx", name} <= set(left_over(made))
+        body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "threshold": 0.05}
+        assert LoadedFunction(made, unique=True)(body).status == 200
+
+
+def test_weights_in_another_folder_are_named(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    network = onnx.load(MODELS / "detect.onnx")
+    onnx.save(network, tmp_path / "m.onnx", save_as_external_data=True, location="parts/m.data", size_threshold=1024)
+    with pytest.raises(StartupError, match=r"its weights are in parts/m\.data: save the model again"):
+        make({"WEIGHTS": str(tmp_path / "m.onnx"), "NAME": "apart", "OUT": str(tmp_path / "made")})
 
 
 def test_odd_names_survive(tmp_path: Path) -> None:
@@ -162,6 +184,7 @@ def test_what_the_file_does_not_say_can_be_said(tmp_path: Path) -> None:
         ({"OUT": "", "REPO": "."}, "REPO: .* exists already"),
         ({"REPO": "fresh"}, "OUT: not with REPO"),
         ({"WEIGHTS": "/nowhere/best.onnx"}, "WEIGHTS: there is no /nowhere/best.onnx"),
+        ({"WEIGHTS": "models/typo.onnx"}, "WEIGHTS: there is no models/typo.onnx"),
         (
             {"WEIGHTS": "photo.jpg"},
             r"WEIGHTS: expected .*\.onnx, OpenVINO's \.xml .*; got the text 'photo\.jpg': a text file",

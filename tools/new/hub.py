@@ -54,13 +54,18 @@ class PublishedModel:
         return f"{self.name}@{self.commit[:7]}"
 
 
+# Names that end so are paths, with or without a mistake in them.
+_FILES = (".onnx", ".xml", ".pt", ".pth", ".torchscript", ".safetensors", ".bin", ".ckpt", ".pkl", ".engine", ".tflite")
+
+
 def is_hub_name(text: str) -> bool:
     """Whether a text is of the form organisation/name or organisation/name@revision.
 
     Args:
         text: WEIGHTS of the command line, which is not the path of a file.
     """
-    return _NAME.fullmatch(text) is not None and not text.startswith((".", "-"))
+    is_file = text.lower().endswith(_FILES)
+    return _NAME.fullmatch(text) is not None and not is_file and not text.startswith((".", "-"))
 
 
 def read_published(text: str) -> PublishedModel:

@@ -162,13 +162,13 @@ def test_probabilities_of_a_classifier_are_compared() -> None:
 
 def test_an_archive_is_packed_again_and_pickles_are_copied(tmp_path: Path) -> None:
     weights, pickles, made = MODELS / "detect.pt", tmp_path / "old.pt", tmp_path / "made.pt"
-    ultralytics._copy(weights, made)
+    ultralytics.copy_checked(weights, made)
     with zipfile.ZipFile(weights) as given, zipfile.ZipFile(made) as packed:
         assert {name: given.read(name) for name in given.namelist()} == {
             name: packed.read(name) for name in packed.namelist()
         }
     pickles.write_bytes(b"\x80\x02N." + weights.read_bytes())  # of which torch reads the pickle alone
-    ultralytics._copy(pickles, made)
+    ultralytics.copy_checked(pickles, made)
     assert made.read_bytes() == pickles.read_bytes()
 
 

@@ -8,7 +8,7 @@ from common.errors import StartupError
 from common.networks.huggingface.folder import CONFIG, PREPROCESSING, check_no_code
 from tools.new.facts import Facts, Given
 from tools.new.hub import is_hub_name, read_published
-from tools.new.readers.exported import beside
+from tools.new.readers.exported import weights_beside
 from tools.new.readers.huggingface import licence_of
 from tools.new.readers.reader import Reader
 
@@ -50,7 +50,7 @@ def _of_a_file(given: Given) -> Facts:
     )
     descriptors(network, settings.get("OUTPUT"))
     return Facts(
-        files=(file, *(other for other in beside(file) if other.suffix in (".bin", ".data"))),
+        files=(file, *weights_beside(file)),
         like="onnx/embedding/reid",
         options={name: settings[name] for name in _OPTIONS if name in settings},
         size_hw=network.size_hw,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from common.errors import StartupError
+from common.errors import StartupError, listed
 from common.networks.engines.torch_script import SUFFIX as TORCHSCRIPT_SUFFIX
 from common.networks.engines.torch_script import is_torchscript
 from common.networks.formats import mmdeploy_pipeline
@@ -73,17 +73,47 @@ def read_exported(path: Path, given: Given) -> Facts:
 
 
 def beside(file: Path) -> list[Path]:
-    """The other files of a model that are there.
+    """The other files of a model that are there: its weights, and what says how it takes an image.
 
     Args:
         file: The one that is opened, .onnx or .xml.
+
+    Raises:
+        StartupError: The weights are in another folder.
+    """
+    others = [file.with_name(mmdeploy_pipeline.FILE_NAME)]
+    if file.suffix == ".xml":
+        others.insert(0, file.with_name("metadata.yaml"))
+    return [*weights_beside(file), *(other for other in others if other.is_file()), *settings_files(file)]
+
+
+def weights_beside(file: Path) -> list[Path]:
+    """The files with a model's weights that are not in the one that is opened.
+
+    Args:
+        file: The one that is opened, .onnx or .xml.
+
+    Raises:
+        StartupError: The weights are in another folder.
     """
     if file.suffix == ".xml":
-        others = [file.with_suffix(".bin"), file.with_name("metadata.yaml")]
+        names = [file.with_suffix(".bin").name]
     else:
-        others = [file.with_name(file.name + ".data")]  # weights of over 2 GB are in a separate file
-    others.append(file.with_name(mmdeploy_pipeline.FILE_NAME))  # how the network takes an image
-    return [*(other for other in others if other.is_file()), *settings_files(file)]
+        names = _external_data(file) if file.suffix == ".onnx" else []
+    if elsewhere := [name for name in names if Path(name).name != name]:
+        raise StartupError(
+            f"{file}: its weights are in {listed(elsewhere, 3)}: save the model again with its weights in one file beside it"
+        )
+    return [path for path in map(file.with_name, names) if path.is_file()]
+
+
+def _external_data(file: Path) -> list[str]:
+    """The names of the files that hold an ONNX model's weights: weights.onnx.data, model.onnx_data and the like."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
+    return sorted({entry.value for entry in entries if entry.key == "location"})
 
 
 def _recognises(given: Given) -> bool:

@@ -9,7 +9,7 @@ from common.errors import StartupError, describe
 from common.networks.formats.image_input import read_size
 from common.networks.formats.metadata import TASKS
 from tools.checkpoints.identify import Family, Identified, identified, network_of
-from tools.new.exporters.ultralytics.run import export
+from tools.new.exporters.ultralytics.run import copy_checked, export
 from tools.new.facts import Facts, Given
 from tools.new.readers.exported import ULTRALYTICS_LICENCE, read_exported
 from tools.new.readers.reader import Reader
@@ -34,7 +34,8 @@ def _read(given: Given, workshop: Path) -> Facts:
         network = network_of(content.value)
         joints = _joints({} if network is None else network.attributes)
     if as_is in _YES:
-        return _packaged(given, found, *joints)
+        copy_checked(given.path, workshop / given.path.name)
+        return _packaged(workshop / given.path.name, given, found, *joints)
     picture = [Path(given.settings["IMAGE"]).expanduser()] if "IMAGE" in given.settings else []
     onnx, note = export(given.path, read_size(given.settings.get("IMAGE_SIZE")), picture, workshop)
     return read_exported(onnx, given).noted(note)
@@ -49,10 +50,12 @@ def _check_task(found: Identified, given: Given) -> None:
         raise StartupError(f"TASK: the file's task is {found.task}, got {describe(given.hints.task)}")
 
 
-def _packaged(given: Given, found: Identified, joints: int | None, joint_names: tuple[str, ...] | None) -> Facts:
+def _packaged(
+    file: Path, given: Given, found: Identified, joints: int | None, joint_names: tuple[str, ...] | None
+) -> Facts:
     """For the function that runs the file itself."""
     return Facts(
-        files=(given.path,),
+        files=(file,),
         like="pytorch/ultralytics/yolo",
         options={name: given.settings[name] for name in ("IMAGE_SIZE",) if name in given.settings},
         licence=ULTRALYTICS_LICENCE,

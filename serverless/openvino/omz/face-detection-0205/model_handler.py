@@ -50,7 +50,7 @@ def _likeliest(names: tuple[str, ...]) -> Callable[[NDArray[np.floating]], str]:
 
 _AGE_GENDER, _EMOTION = "age-gender-recognition-retail-0013.xml", "emotions-recognition-retail-0003.xml"
 PROPERTIES: Mapping[str, Property] = {
-    "age": Property(_AGE_GENDER, 1, lambda parts: round(float(parts[0]) * _HIGHEST_AGE)),
+    "age": Property(_AGE_GENDER, 1, lambda parts: round(float(np.clip(parts[0], 0, 1)) * _HIGHEST_AGE)),
     "gender": Property(_AGE_GENDER, 2, _likeliest(GENDERS), GENDERS),
     "emotion": Property(_EMOTION, 5, _likeliest(EMOTIONS), EMOTIONS),
 }

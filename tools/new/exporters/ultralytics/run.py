@@ -48,7 +48,7 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
     python = python_for(_HERE, _MODULES)
     print("Ultralytics' package, which is licensed under AGPL-3.0, exports the file to ONNX ...", flush=True)
     # Their package takes some names for other files or networks: yolov5n.pt, x-world.pt, o'brien.pt.
-    _copy(path, workshop / _MODEL)
+    copy_checked(path, workshop / _MODEL)
     files = [workshop / f"picture{i}.npy" for i in range(len(images))]
     for file, image in zip(files, images, strict=True):
         np.save(file, image)
@@ -63,12 +63,16 @@ def export(path: Path, size_hw: tuple[int, int] | None, pictures: Sequence[Path]
     )
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Copies a .pt; an archive is packed again, so that torch reads exactly the entries that were checked."""
+def copy_checked(path: Path, target: Path) -> None:
+    """Copies a .pt; an archive is packed again, so that torch reads exactly the entries that were checked.
+
+    Args:
+        path: The file.
+        target: The copy.
+    """
     with path.open("rb") as file:
-        is_archive = (
-            file.read(4) == b"PK\x03\x04"
-        )  # what torch goes by, and the check: pickles may have an archive behind them
+        # What torch goes by, and the check: pickles may have an archive behind them.
+        is_archive = file.read(4) == b"PK\x03\x04"
     if not is_archive:
         shutil.copyfile(path, target)
         return

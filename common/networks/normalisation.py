@@ -37,7 +37,7 @@ class Normalisation:
             std: As `mean`; set together with it.
 
         Raises:
-            StartupError: One of them is none of these.
+            StartupError: An option can't be read, or only one of `mean` and `std` is set.
         """
         StartupError.check(color.lower() in ("rgb", "bgr"), "COLOR", "rgb or bgr", color)
         bgr = color.lower() == "bgr"

@@ -184,7 +184,7 @@ def network_of(value: Any) -> Instance | None:
         value: Of the checkpoint.
 
     Returns:
-        Its stand-in, None when there is none.
+        Its stand-in, None without a network.
     """
     found = value
     if isinstance(value, dict):

@@ -43,7 +43,7 @@ class Module:
             name: Its name.
 
         Raises:
-            StartupError: There is none.
+            StartupError: The module is missing.
         """
         [modules] = self._tables("_modules")
         found = modules.get(name)
@@ -63,7 +63,7 @@ class Module:
             name: Its name.
 
         Raises:
-            StartupError: There is none, or it has values that are not finite.
+            StartupError: The tensor is missing, or has values that are not finite.
         """
         tables = [*self._tables("_parameters", "_buffers"), self.instance.attributes]
         found = next((table[name] for table in tables if isinstance(table.get(name), Tensor)), None)

@@ -23,7 +23,7 @@ class Given:
     kind: KindName = "detector"
     """KIND."""
     names: tuple[str, ...] | None = None
-    """The class names of LABELS, from class 0; None where there are none, or where their ids don't count from 0."""
+    """The class names of LABELS, from class 0; None without LABELS, or where their ids don't count from 0."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """All variables that are set, by name."""
 

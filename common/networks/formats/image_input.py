@@ -109,7 +109,7 @@ def image_port(ports: Sequence[Tensor]) -> int | None:
         ports: The inputs as the file declares them.
 
     Returns:
-        The index of the only one of four dimensions; where there is none, of the only (3, height, width); else None.
+        The index of the only input of four dimensions, else of the only (3, height, width); None without either.
     """
     whole = [i for i, port in enumerate(ports) if len(port.shape) == 4]
     single = [i for i, port in enumerate(ports) if len(port.shape) == 3 and port.shape[0] == 3]

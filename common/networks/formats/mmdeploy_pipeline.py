@@ -22,7 +22,7 @@ def read_pipeline(path: Path) -> Preparation | None:
         path: Its model file.
 
     Returns:
-        What the pipeline.json beside it says; None where there is none.
+        What the pipeline.json beside it says; None without such a file.
 
     Raises:
         StartupError: The file can't be read, or takes an image in a way that is unknown here.

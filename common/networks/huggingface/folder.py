@@ -158,7 +158,7 @@ def class_names(config: Mapping[str, Any], where: str) -> tuple[str, ...] | None
         where: What a message calls that file.
 
     Returns:
-        By class index; None when there are none, or only the placeholders LABEL_0, LABEL_1, ...
+        By class index; None without names, or with only the placeholders LABEL_0, LABEL_1, ...
 
     Raises:
         StartupError: id2label can't be understood.

@@ -169,7 +169,7 @@ def _smoothed(heatmaps: Array, smooth: Smooth) -> Floats:
 
 
 def _newton_step(slope: Array, xx: Array, xy: Array, yy: Array) -> NDArray[np.float64]:
-    """From a cell to the top of the parabola through it; (N, K, 2), 0 where there is none."""
+    """From a cell to the top of the parabola through it; (N, K, 2), 0 where no parabola fits."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         determinant = xx * yy - xy * xy
         step = -np.stack([yy * slope[..., 0] - xy * slope[..., 1], xx * slope[..., 1] - xy * slope[..., 0]], axis=-1)

@@ -27,7 +27,7 @@ def from_value(value: Any) -> ClassList:
             these under one of the usual keys.
 
     Raises:
-        StartupError: It is none of these; what comes before the colon is for the caller to add.
+        StartupError: It has another form; what comes before the colon is for the caller to add.
     """
     if isinstance(value, (list, tuple)):
         return _from_list(value)

@@ -116,7 +116,7 @@ def _engine(file: Path) -> str:
 
 
 def _exported_detector(given: Given, detector: Path, parts: Path) -> tuple[list[Path], str]:
-    """The files of an exported detector in the workshop, and the licence. Raises StartupError when it is none."""
+    """The files of an exported detector in the workshop, and the licence. Raises StartupError for any other file."""
     from common.networks.exported.model import model_file
     from common.networks.top_down.handler import open_detector
 

@@ -24,7 +24,7 @@ def saved(path: Path, content: Any) -> Path:
 
 @pytest.fixture
 def trainers_classes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
-    """The classes of what the trainer pickles, while a file is written; when it is read there are none."""
+    """The classes of what the trainer pickles, while a file is written; they are gone when it is read."""
     names = {
         "model_constructor": "NetConstructor",
         "settings": "Settings",
